@@ -38,9 +38,6 @@ export function createLog(mod: string, options: LogOptions = {}): Logger {
   return loggerOf(mod, options.fields ?? {}, new Sink(options));
 }
 
-/** A log that drops everything; for tests and for callers that have none. */
-export const silentLog: Logger = createLog("silent", { write: () => {} });
-
 /** Reads a level as users write it (Calico's names too: Warning, Fatal, Trace, none); undefined when it is none of them. */
 export function parseLevel(text: string): Level | undefined {
   const names: Record<string, Level> = {
@@ -112,3 +109,6 @@ function toStderr(line: string): void {
   const bytes = new TextEncoder().encode(line);
   for (let n = 0; n < bytes.length;) n += Deno.stderr.writeSync(bytes.subarray(n));
 }
+
+/** A log that drops everything; for tests and for callers that have none. */
+export const silentLog: Logger = createLog("silent", { write: () => {} });
