@@ -3,6 +3,7 @@ import type { Node } from "./parse.ts";
 
 /**
  * The one text of a tree: selectors with equal text are equal. Groups always stand in parentheses, sets are sorted.
+ * It parses to the same text, but for a doubly negated group: `!(!(x))` is `!!x` as with Calico, which reads as `x`.
  * Source: Calico's libcalico-go/lib/selector/parser, Selector.String.
  */
 export function canonicalText(node: Node): string {
