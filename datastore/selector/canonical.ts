@@ -31,7 +31,7 @@ const quoted = (value: string): string => (value.includes('"') ? `'${value}'` : 
 
 /**
  * `<prefix>:` + unpadded base64url of SHA-224 over `<prefix>:<content>`: the id of selectors ("s") and other IP sets, from
- * which kernel set names derive. Web Crypto has no SHA-224; node:crypto is part of the runtime (import: under 1 ms).
+ * which kernel set names derive. Web Crypto has no SHA-224. Importing node:crypto costs 25 ms where nothing else has done so (gRPC has).
  * Source: Calico's libcalico-go/lib/hash, MakeUniqueID.
  */
 export function uniqueId(prefix: string, content: string): string {
