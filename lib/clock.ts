@@ -31,6 +31,13 @@ export const systemClock: Clock = {
 /** RFC 3339, whole seconds, `Z`: `2026-11-21T08:31:42Z`, as Calico writes times. */
 export const rfc3339 = (ms: number): string => new Date(ms).toISOString().replace(/\.\d+Z$/, "Z");
 
+/** Milliseconds since 1970 of an RFC 3339 time; undefined when it is not one. */
+export function parseRfc3339(text: string): number | undefined {
+  if (!/^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$/.test(text)) return undefined;
+  const ms = Date.parse(text);
+  return Number.isNaN(ms) ? undefined : ms;
+}
+
 /**
  * Go's `time.String()` of a UTC time, as Calico writes allocation timestamps: `2026-11-21 08:31:42.556 +0000 UTC`.
  * Trailing zeros of the fraction are left out, the fraction too when it is zero.
