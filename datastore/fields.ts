@@ -1,0 +1,390 @@
+import { isObject } from "../lib/json64.ts";
+import type { FieldProblem } from "../lib/problem.ts";
+import { tryParseCidr } from "../lib/ip.ts";
+import type { Field, Members, Mismatch, ObjectOf } from "./schema.ts";
+
+/** A rule on one value that Calico's client checks by a struct tag. `ok` gets a value that is not empty. */
+export interface Tag<T> {
+  /** The tag's name as Calico's messages have it: "net", "gte". */
+  readonly name: string;
+  ok(value: T): boolean;
+  /** Asked for empty and absent values too. */
+  readonly evenEmpty?: boolean;
+}
+
+/** Tells of a breach. `field` is Calico's own name for the place. */
+export type Refuse = (field: string, reason: string, value?: unknown) => void;
+
+/** What every sort of field may be given. */
+export interface FieldOptions<T> {
+  /** Name in Calico's messages about tags; see Field.goName. */
+  go?: string;
+  /** Default of the schema, filled in when the member is absent. */
+  default?: T;
+  /** Rules on the value, checked in order; the first breach is told. */
+  tags?: Tag<T>[];
+  /** Rules of Calico's client that no tag can say; checked after the members. */
+  rules?(value: T, refuse: Refuse): void;
+  /** Rules of the schema over several members; told under the JSON path of the value. */
+  cel?(value: T, refuse: (reason: string) => void): void;
+  /** See Field.required. */
+  required?: boolean;
+}
+
+/** A pattern as the schema prints it in its message, and how to test it (Go's syntax differs here and there). */
+export interface Pattern {
+  text: string;
+  test: RegExp;
+}
+
+/** Text with the schema's limits. */
+export interface TextOptions extends FieldOptions<string> {
+  /** Longest length in bytes. */
+  max?: number;
+  /** Allowed values. */
+  oneOf?: readonly string[];
+  pattern?: Pattern;
+  /** `cidr`: a real `address/length`, host bits allowed. */
+  format?: "cidr";
+}
+
+/** An integer with the schema's limits. */
+export interface IntegerOptions extends FieldOptions<number> {
+  min?: number;
+  max?: number;
+  oneOf?: readonly number[];
+  /** Least and greatest value that can be read at all (Go's type); default: the safe integers. */
+  readable?: [number, number];
+}
+
+/** A list's limits. */
+export interface ListOptions<T> extends FieldOptions<T[]> {
+  minItems?: number;
+  maxItems?: number;
+}
+
+/** An object's limits. */
+export interface ObjectOptions<T> extends FieldOptions<T> {
+  minMembers?: number;
+  maxMembers?: number;
+}
+
+/** The field, written even when absent. */
+export const always = <T>(field: Field<T>): Field<T, "always"> => ({ ...field, presence: "always" });
+
+/** The field, written whenever it was given, zero or not. */
+export const given = <T>(field: Field<T>): Field<T, "given"> => ({ ...field, presence: "given" });
+
+/** A scalar of one JSON type: what text(), integer() and the rest are made from. */
+export function scalar<T>(parts: {
+  blank: T;
+  /** The canonical value, or undefined when it cannot be read; `wanted` names the type for the message. */
+  read(value: unknown): T | undefined;
+  wanted: string;
+  check?(value: T, path: string, problems: FieldProblem[]): void;
+}, options: FieldOptions<T> = {}): Field<T, "nonzero"> {
+  return {
+    presence: "nonzero",
+    goName: options.go,
+    required: options.required,
+    blank: () => parts.blank,
+    empty: (value) => value === undefined || value === parts.blank,
+    read(value, path, mismatch) {
+      const read = parts.read(value);
+      if (read === undefined) mismatch(path, parts.wanted, value);
+      return read ?? value;
+    },
+    write: (value) => value,
+    fill: (value) => value ?? options.default,
+    check: (value, path, problems) => parts.check?.(value as T, path, problems),
+    checkTags(value, name, problems) {
+      if (!runTags(options, value as T, name, problems)) runRules(options, value as T, problems);
+    },
+    unknown: () => [],
+  };
+}
+
+/** Text. */
+export function text(options: TextOptions = {}): Field<string, "nonzero"> {
+  return scalar({
+    blank: "",
+    wanted: "string",
+    read: (value) => (typeof value === "string" ? value : undefined),
+    check: (value, path, problems) => checkText(value, path, problems, options),
+  }, options);
+}
+
+/** true or false. */
+export function flag(options: FieldOptions<boolean> = {}): Field<boolean, "nonzero"> {
+  return scalar({
+    blank: false,
+    wanted: "bool",
+    read: (value) => (typeof value === "boolean" ? value : undefined),
+  }, options);
+}
+
+/** Any JSON number. */
+export function number(options: FieldOptions<number> = {}): Field<number, "nonzero"> {
+  return scalar({
+    blank: 0,
+    wanted: "float64",
+    read: (value) => (typeof value === "number" || typeof value === "bigint" ? Number(value) : undefined),
+  }, options);
+}
+
+/** An integer that a JavaScript number holds exactly. */
+export function integer(options: IntegerOptions = {}): Field<number, "nonzero"> {
+  const [least, greatest] = options.readable ?? [Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER];
+  return scalar({
+    blank: 0,
+    wanted: "int",
+    read: (value) =>
+      typeof value === "number" && Number.isInteger(value) && value >= least && value <= greatest ? value : undefined,
+    check: (value, path, problems) => checkInteger(value, path, problems, options),
+  }, options);
+}
+
+/** An integer of 64 bits: bigint beyond ±2^53. */
+export function integer64(options: FieldOptions<number | bigint> = {}): Field<number | bigint, "nonzero"> {
+  return scalar<number | bigint>({
+    blank: 0,
+    wanted: "int64",
+    read: (value) =>
+      Number.isSafeInteger(value) || typeof value === "bigint" && BigInt.asIntN(64, value) === value
+        ? (value as number | bigint)
+        : undefined,
+  }, options);
+}
+
+/** A value that nobody looks into. */
+export function anything(options: FieldOptions<unknown> = {}): Field<unknown, "nonzero"> {
+  return scalar<unknown>({ blank: undefined, wanted: "any", read: (value) => value }, options);
+}
+
+/** A list of `item`. */
+export function list<T>(item: Field<T>, options: ListOptions<T> = {}): Field<T[], "nonzero"> {
+  const items = (value: unknown) => (Array.isArray(value) ? value : []);
+  return {
+    presence: "nonzero",
+    goName: options.go,
+    required: options.required,
+    blank: () => [],
+    empty: (value) => value === undefined || Array.isArray(value) && value.length === 0,
+    read(value, path, mismatch) {
+      if (!Array.isArray(value)) {
+        mismatch(path, "array", value);
+        return value;
+      }
+      for (let i = 0; i < value.length; i++) {
+        value[i] = value[i] === null ? item.blank() : item.read(value[i], `${path}[${i}]`, mismatch);
+      }
+      return value;
+    },
+    write: (value) => (Array.isArray(value) ? value.map((v) => item.write(v)) : value),
+    fill: (value) => (Array.isArray(value) ? value.map((v) => item.fill(v)) : value ?? options.default?.slice()),
+    check(value, path, problems) {
+      checkCount(items(value).length, options.minItems, options.maxItems, path, problems);
+      for (const [i, v] of items(value).entries()) item.check(v, `${path}[${i}]`, problems);
+    },
+    checkTags(value, name, problems) {
+      if (runTags(options, value as T[], name, problems)) return;
+      for (const [i, v] of items(value).entries()) item.checkTags(v, `${name}[${i}]`, problems);
+      runRules(options, value as T[], problems);
+    },
+    unknown: (value, path) => items(value).flatMap((v, i) => item.unknown(v, `${path}[${i}]`)),
+  };
+}
+
+/** An object whose member names are data; written sorted by name. */
+export function map<T>(item: Field<T>, options: ObjectOptions<Record<string, T>> = {}): Field<
+  Record<string, T>,
+  "nonzero"
+> {
+  const entries = (value: unknown) => (isObject(value) ? Object.entries(value) : []);
+  return {
+    presence: "nonzero",
+    goName: options.go,
+    required: options.required,
+    blank: () => ({}),
+    empty: (value) => value === undefined || isObject(value) && Object.keys(value).length === 0,
+    read(value, path, mismatch) {
+      if (!isObject(value)) {
+        mismatch(path, "object", value);
+        return value;
+      }
+      const members = value as Record<string, unknown>;
+      for (const [k, v] of Object.entries(members)) {
+        members[k] = v === null ? item.blank() : item.read(v, `${path}.${k}`, mismatch);
+      }
+      return members;
+    },
+    write: (value) => Object.fromEntries(entries(value).sort(byName).map(([k, v]) => [k, item.write(v)])),
+    fill: (value) => value ?? options.default,
+    check(value, path, problems) {
+      for (const [k, v] of entries(value)) item.check(v, `${path}.${k}`, problems);
+    },
+    checkTags(value, name, problems) {
+      if (runTags(options, value as Record<string, T>, name, problems)) return;
+      for (const [k, v] of entries(value)) item.checkTags(v, `${name}[${k}]`, problems);
+      runRules(options, value as Record<string, T>, problems);
+    },
+    unknown: (value, path) => entries(value).flatMap(([k, v]) => item.unknown(v, `${path}.${k}`)),
+  };
+}
+
+/** An object with the members of a table. */
+export function object<M extends Members>(
+  members: M,
+  options: ObjectOptions<ObjectOf<M>> = {},
+): Field<ObjectOf<M>, "nonzero"> & { readonly members: M } {
+  const rows = Object.entries(members);
+  const known = new Map(rows);
+  return {
+    members,
+    presence: "nonzero",
+    goName: options.go,
+    required: options.required,
+    blank: () => blankObject(rows) as ObjectOf<M>,
+    empty: (value) =>
+      value === undefined ||
+      isObject(value) && Object.entries(value).every(([k, v]) => known.get(k)?.empty(v) ?? v === undefined),
+    read: (value, path, mismatch) => readObject(rows, known, value, path, mismatch),
+    write: (value) => (isObject(value) ? writeObject(rows, known, value) : value),
+    fill: (value) => fillObject(rows, value, options.default),
+    check: (value, path, problems) => checkObject(rows, options, value, path, problems),
+    checkTags(value, name, problems) {
+      if (runTags(options, value as ObjectOf<M>, name, problems) || !isObject(value)) return;
+      for (const [k, field] of rows) field.checkTags(value[k], field.goName ?? upperFirst(k), problems);
+      runRules(options, value as ObjectOf<M>, problems);
+    },
+    unknown: (value, path) =>
+      isObject(value)
+        ? Object.entries(value).flatMap(([k, v]) => known.get(k)?.unknown(v, join(path, k)) ?? [join(path, k)])
+        : [],
+  };
+}
+
+type Row = [string, Field];
+
+function blankObject(rows: Row[]): Record<string, unknown> {
+  return Object.fromEntries(rows.filter(([, f]) => f.presence === "always").map(([k, f]) => [k, f.blank()]));
+}
+
+function readObject(
+  rows: Row[],
+  known: Map<string, Field>,
+  value: unknown,
+  path: string,
+  mismatch: Mismatch,
+): unknown {
+  if (!isObject(value)) {
+    mismatch(path, "object", value);
+    return value;
+  }
+  const members = value as Record<string, unknown>;
+  for (const k in members) {
+    const field = known.get(k);
+    if (!field) continue;
+    if (members[k] === null) delete members[k];
+    else members[k] = field.read(members[k], join(path, k), mismatch);
+  }
+  for (const [k, field] of rows) {
+    if (field.presence === "always" && members[k] === undefined) members[k] = field.blank();
+  }
+  return members;
+}
+
+function writeObject(rows: Row[], known: Map<string, Field>, value: Record<string, unknown>): Record<string, unknown> {
+  const out: Record<string, unknown> = {};
+  for (const [k, field] of rows) {
+    const v = value[k];
+    if (v === undefined) {
+      if (field.presence === "always") out[k] = field.write(field.blank());
+    } else if (field.presence !== "nonzero" || !field.empty(v)) out[k] = field.write(v);
+  }
+  for (const [k, v] of Object.entries(value)) if (!known.has(k) && v !== undefined) out[k] = v;
+  return out;
+}
+
+function fillObject(rows: Row[], value: unknown, whole: unknown): unknown {
+  const target = value ?? (whole === undefined ? undefined : { ...(whole as object) });
+  if (!isObject(target)) return target;
+  const members = target as Record<string, unknown>;
+  for (const [k, field] of rows) {
+    const absent = members[k] === undefined || field.presence === "nonzero" && field.empty(members[k]);
+    const filled = field.fill(absent ? undefined : members[k]);
+    if (filled !== undefined) members[k] = filled;
+  }
+  return members;
+}
+
+function checkObject<T>(
+  rows: Row[],
+  options: ObjectOptions<T>,
+  value: unknown,
+  path: string,
+  problems: FieldProblem[],
+): void {
+  if (!isObject(value)) return;
+  checkCount(Object.keys(value).length, options.minMembers, options.maxMembers, path, problems);
+  for (const [k, field] of rows) {
+    if (value[k] !== undefined) field.check(value[k], join(path, k), problems);
+    else if (field.required) problems.push({ field: join(path, k), value: "", reason: "Required value" });
+  }
+  options.cel?.(value as T, (reason) => problems.push({ field: path, value: undefined, reason }));
+}
+
+/** True when a tag refused the value. */
+function runTags<T>(options: FieldOptions<T>, value: T | undefined, name: string, problems: FieldProblem[]): boolean {
+  const broken = options.tags?.find((tag) => (tag.evenEmpty || value !== undefined) && !tag.ok(value as T));
+  if (!broken) return false;
+  problems.push({ field: name, value, reason: tagReason(name, broken.name) });
+  return true;
+}
+
+/** Calico's sentence, trailing space included. */
+const tagReason = (name: string, tag: string) => `Reason: failed to validate Field: ${name} because of Tag: ${tag} `;
+
+function runRules<T>(options: FieldOptions<T>, value: T | undefined, problems: FieldProblem[]): void {
+  if (value === undefined) return;
+  options.rules?.(value, (field, reason, bad) => problems.push({ field, reason, value: bad }));
+}
+
+function checkText(value: string, path: string, problems: FieldProblem[], options: TextOptions): void {
+  const { max, oneOf, pattern, format } = options;
+  const refuse = (reason: string) => problems.push({ field: path, value, reason });
+  if (max !== undefined && new TextEncoder().encode(value).length > max) refuse(`may not be more than ${max} bytes`);
+  if (pattern && !pattern.test.test(value)) refuse(`${path} in body should match '${pattern.text}'`);
+  if (oneOf && !oneOf.includes(value)) refuse(`supported values: ${oneOf.map((v) => JSON.stringify(v)).join(", ")}`);
+  if (format === "cidr" && !tryParseCidr(value)) {
+    refuse(`${path} in body must be of type cidr: ${JSON.stringify(value)}`);
+  }
+}
+
+function checkInteger(value: number, path: string, problems: FieldProblem[], options: IntegerOptions): void {
+  const { min, max, oneOf } = options;
+  const refuse = (reason: string) => problems.push({ field: path, value, reason });
+  if (min !== undefined && value < min) refuse(`${path} in body should be greater than or equal to ${min}`);
+  if (max !== undefined && value > max) refuse(`${path} in body should be less than or equal to ${max}`);
+  if (oneOf && !oneOf.includes(value)) refuse(`supported values: ${oneOf.map((v) => `"${v}"`).join(", ")}`);
+}
+
+function checkCount(
+  count: number,
+  min: number | undefined,
+  max: number | undefined,
+  path: string,
+  problems: FieldProblem[],
+): void {
+  const items = (n: number) => `${n} item${n === 1 ? "" : "s"}`;
+  if (max !== undefined && count > max) {
+    problems.push({ field: path, value: count, reason: `must have at most ${items(max)}` });
+  }
+  if (min !== undefined && count < min) {
+    problems.push({ field: path, value: count, reason: `should have at least ${items(min)}` });
+  }
+}
+
+const byName = ([a]: [string, unknown], [b]: [string, unknown]) => (a < b ? -1 : a > b ? 1 : 0);
+const join = (path: string, member: string) => (path === "" ? member : `${path}.${member}`);
+const upperFirst = (name: string) => name.charAt(0).toUpperCase() + name.slice(1);

@@ -1,0 +1,12 @@
+import { always, integer64, object, text } from "../fields.ts";
+
+/** A Kubernetes status condition. */
+export const condition = () =>
+  object({
+    type: always(text()),
+    status: always(text()),
+    observedGeneration: integer64(),
+    lastTransitionTime: text(),
+    reason: always(text()),
+    message: always(text()),
+  });
