@@ -1,3 +1,6 @@
+import type { Clock } from "../lib/clock.ts";
+import { messageOf } from "../lib/problem.ts";
+
 /** One sort of thing in the outside world that we own a marked part of. 40-150 lines, no state of its own. */
 export interface Port<K, V> {
   /** "route main ip4": name in logs, metrics and health. */
@@ -7,4 +10,255 @@ export interface Port<K, V> {
   same(have: V, want: V): boolean;
   /** One batch; answers which keys failed and why, the others hold. */
   apply(put: [K, V][], remove: K[]): Promise<Map<K, Error>>;
+}
+
+/** One thing that is not as wanted. */
+export interface Failure {
+  why: string;
+  /** Monotonic time of the first failure and of the next try, in milliseconds. */
+  sinceMs: number;
+  retryAtMs: number;
+  /** Failures in a row. */
+  times: number;
+}
+
+/** What a flush did and what is left. */
+export interface Report<K = unknown> {
+  port: string;
+  put: number;
+  removed: number;
+  /** What is not in sync, and why. */
+  failed: ReadonlyMap<K, Failure>;
+  /** Set when the port could not be read: nothing was touched. */
+  unread: Failure | undefined;
+  /** In how many milliseconds a flush has something to try again; undefined = nothing waits. */
+  retryInMs: number | undefined;
+}
+
+/** Totals since the start; what metrics show. */
+export interface Counts {
+  lists: number;
+  puts: number;
+  removes: number;
+  failures: number;
+}
+
+/** How a Reconciler behaves. */
+export interface ReconcilerOptions {
+  clock: Clock;
+  /** 0..1 source of the back-off's jitter. */
+  random: () => number;
+  /** Back-off of a failing key: from this, doubling, up to that. Default 100 and 30,000. */
+  firstRetryMs?: number;
+  maxRetryMs?: number;
+  /**
+   * How writes are proved. "list" reads the port again after each batch; "ack" trusts the port's answer by key, for ports
+   * whose kernel acknowledges each entry and tells of later changes, which become doubt(). Default "list".
+   */
+  verify?: "list" | "ack";
+}
+
+/**
+ * The one loop from desired to actual: diff, least change, verify. What fails waits alone, with back-off; the rest goes
+ * on. Nothing is read or written at rest. `want` and `doubt` only remember; `flush` does the work, one at a time.
+ */
+export class Reconciler<K, V> {
+  readonly #port: Port<K, V>;
+  readonly #options: Required<ReconcilerOptions>;
+  readonly #want = new Map<K, V>();
+  #have = new Map<K, V>();
+  #doubted = true;
+  /** Keys whose want changed since they were last compared. */
+  #changed = new Set<K>();
+  readonly #failed = new Map<K, Failure>();
+  #unread: Failure | undefined;
+  #last: Promise<unknown> = Promise.resolve();
+  #queued: Promise<Report<K>> | undefined;
+  readonly #counts: Counts = { lists: 0, puts: 0, removes: 0, failures: 0 };
+
+  constructor(port: Port<K, V>, options: ReconcilerOptions) {
+    this.#port = port;
+    this.#options = { firstRetryMs: 100, maxRetryMs: 30_000, verify: "list", ...options };
+  }
+
+  /** The port's name. */
+  get name(): string {
+    return this.#port.name;
+  }
+
+  /** Totals since the start. */
+  get counts(): Readonly<Counts> {
+    return this.#counts;
+  }
+
+  /** Wants `value` at `key`, or nothing. A changed wish of a failing key is tried at once. */
+  want(key: K, value: V | undefined): void {
+    const old = this.#want.get(key);
+    if (value === old || (value !== undefined && old !== undefined && this.#port.same(old, value))) return;
+    if (value === undefined) this.#want.delete(key);
+    else this.#want.set(key, value);
+    this.#failed.delete(key);
+    this.#changed.add(key);
+  }
+
+  /** Wants exactly this; what was wanted before and is not in `all` is wanted no more. */
+  wantAll(all: ReadonlyMap<K, V>): void {
+    for (const key of [...this.#want.keys()]) if (!all.has(key)) this.want(key, undefined);
+    for (const [key, value] of all) this.want(key, value);
+  }
+
+  /** What is wanted at `key`. */
+  wanted(key: K): V | undefined {
+    return this.#want.get(key);
+  }
+
+  /** All keys that are wanted now. */
+  wantedKeys(): IterableIterator<K> {
+    return this.#want.keys();
+  }
+
+  /**
+   * What is there may have changed: the next flush reads the port. `keys` that are neither wanted nor known to be there
+   * raise no doubt; without `keys` (a period is over, notifications were lost) everything does.
+   */
+  doubt(keys?: Iterable<K>): void {
+    if (keys === undefined) this.#doubted = true;
+    else for (const key of keys) if (this.#want.has(key) || this.#have.has(key)) this.#doubted = true;
+  }
+
+  /** True when `key` is there as wanted, as far as is known, and nothing is to be done for it. */
+  holds(key: K): boolean {
+    return !this.#doubted && !this.#changed.has(key) && !this.#failed.has(key) && this.#agrees(key);
+  }
+
+  /** What is not in sync and why. */
+  get failed(): ReadonlyMap<K, Failure> {
+    return this.#failed;
+  }
+
+  /** Makes the outside as wanted as far as possible. Calls during a flush share the next one. Never rejects for the port. */
+  flush(): Promise<Report<K>> {
+    if (this.#queued) return this.#queued;
+    const run = this.#last.then(() => {
+      this.#queued = undefined;
+      return this.#flushOnce();
+    });
+    this.#queued = run;
+    this.#last = run.catch(() => {});
+    return run;
+  }
+
+  async #flushOnce(): Promise<Report<K>> {
+    if (this.#doubted && !await this.#look()) return this.#report(0, 0);
+    const { put, remove } = this.#difference();
+    if (put.length + remove.length === 0) return this.#report(0, 0);
+    await this.#write(put, remove);
+    if (this.#options.verify === "list") await this.#verify(put, remove);
+    return this.#report(put.length, remove.length);
+  }
+
+  /** Reads the port; false when it cannot be read or is not due yet. */
+  async #look(): Promise<boolean> {
+    const now = this.#options.clock.monotonicMs();
+    if (this.#unread && this.#unread.retryAtMs > now) return false;
+    this.#doubted = false; // doubt raised while it is read must stay
+    try {
+      this.#counts.lists++;
+      const found = await this.#port.list();
+      for (const key of this.#have.keys()) this.#changed.add(key);
+      for (const key of found.keys()) this.#changed.add(key);
+      this.#have = found;
+      this.#unread = undefined;
+      return true;
+    } catch (error) {
+      this.#doubted = true;
+      this.#counts.failures++;
+      this.#unread = this.#failure(this.#unread, error);
+      return false;
+    }
+  }
+
+  #difference(): { put: [K, V][]; remove: K[] } {
+    const now = this.#options.clock.monotonicMs();
+    const put: [K, V][] = [], remove: K[] = [];
+    const keys = this.#changed;
+    for (const [key, failure] of this.#failed) if (failure.retryAtMs <= now) keys.add(key);
+    this.#changed = new Set();
+    for (const key of keys) {
+      const want = this.#want.get(key);
+      if (this.#agrees(key)) this.#failed.delete(key);
+      else if ((this.#failed.get(key)?.retryAtMs ?? 0) > now) continue;
+      else if (want === undefined) remove.push(key);
+      else put.push([key, want]);
+    }
+    return { put, remove };
+  }
+
+  /** What we know to be there is what is wanted. */
+  #agrees(key: K): boolean {
+    const want = this.#want.get(key), have = this.#have.get(key);
+    return want === undefined ? have === undefined : have !== undefined && this.#port.same(have, want);
+  }
+
+  async #write(put: [K, V][], remove: K[]): Promise<void> {
+    let errors: Map<K, Error>;
+    try {
+      errors = await this.#port.apply(put, remove);
+    } catch (error) {
+      // What was done is unknown: everything of the batch failed, and the port is read before the next try.
+      const cause = error instanceof Error ? error : new Error(String(error));
+      errors = new Map([...put.map(([key]) => key), ...remove].map((key) => [key, cause]));
+      this.#doubted = true;
+    }
+    for (const [key, value] of put) if (this.#done(key, errors)) this.#have.set(key, value);
+    for (const key of remove) if (this.#done(key, errors)) this.#have.delete(key);
+    this.#counts.puts += put.length;
+    this.#counts.removes += remove.length;
+  }
+
+  #done(key: K, errors: Map<K, Error>): boolean {
+    const error = errors.get(key);
+    if (!error) return this.#failed.delete(key) || true;
+    this.#fail(key, error);
+    return false;
+  }
+
+  #fail(key: K, error: Error): void {
+    this.#counts.failures++;
+    this.#failed.set(key, this.#failure(this.#failed.get(key), error));
+  }
+
+  /** Reads again what was written: a write that was answered but does not hold has failed. */
+  async #verify(put: [K, V][], remove: K[]): Promise<void> {
+    if (!await this.#look()) return;
+    for (const [key, value] of put) {
+      const have = this.#have.get(key);
+      if (this.#failed.has(key) || (have !== undefined && this.#port.same(have, value))) continue;
+      this.#fail(key, new Error("written, but it is not there as written"));
+    }
+    for (const key of remove) {
+      if (!this.#failed.has(key) && this.#have.has(key)) this.#fail(key, new Error("removed, but it is still there"));
+    }
+    for (const key of [...this.#changed]) if (this.#agrees(key)) this.#changed.delete(key);
+  }
+
+  #failure(before: Failure | undefined, error: unknown): Failure {
+    const { clock, random, firstRetryMs, maxRetryMs } = this.#options;
+    const now = clock.monotonicMs();
+    const times = (before?.times ?? 0) + 1;
+    const delay = Math.min(maxRetryMs, firstRetryMs * 2 ** (times - 1)) * (0.5 + random() / 2);
+    return { why: messageOf(error), sinceMs: before?.sinceMs ?? now, retryAtMs: now + delay, times };
+  }
+
+  #report(put: number, removed: number): Report<K> {
+    const { failed } = this;
+    return { port: this.#port.name, put, removed, failed, unread: this.#unread, retryInMs: this.#retryInMs() };
+  }
+
+  /** While the port cannot be read nothing else can be done. */
+  #retryInMs(): number | undefined {
+    if (!this.#unread && (this.#changed.size > 0 || this.#doubted)) return 0;
+    const waits = (this.#unread ? [this.#unread] : [...this.#failed.values()]).map((f) => f.retryAtMs);
+    return waits.length === 0 ? undefined : Math.max(0, Math.min(...waits) - this.#options.clock.monotonicMs());
+  }
 }
