@@ -324,16 +324,17 @@ export class MemoryStore implements Store {
     }
   }
 
-  /** Renews a lease every third of its life; it ends when that was impossible for all of it. */
+  /** Renews a lease every third of its life; it ends when that was impossible for all of it, which is seen afterwards. */
   async #keepAlive(id: string, ttlMs: number, lost: AbortController, signal: AbortSignal): Promise<void> {
     let renewed = this.#clock.monotonicMs();
-    while (this.#leases.has(id)) {
+    for (;;) {
       if (!await orAborted(this.#clock.sleep(ttlMs / 3, signal).catch(() => {}), signal)) return;
       const now = this.#clock.monotonicMs();
-      if (!this.#resumed && !this.#reconnected) renewed = now;
-      else if (now - renewed >= ttlMs) this.#dropLease(id);
+      if (this.#resumed || this.#reconnected) {
+        if (now - renewed >= ttlMs) this.#dropLease(id);
+      } else if (this.#leases.has(id)) renewed = now;
+      else return lost.abort(new Error("lease expired"));
     }
-    lost.abort(new Error("lease expired"));
   }
 
   #dropLease(id: string): void {

@@ -66,10 +66,13 @@ export interface WatchBatch {
   revision: bigint;
 }
 
-/** The start revision of a watch or list is compacted: list again and diff. */
+/**
+ * The start revision of a watch or list is compacted: list again and diff.
+ * `compactRevision` is 0n when the server did not say it.
+ */
 export class Compacted extends Error {
   constructor(readonly compactRevision: bigint) {
-    super(`revision is compacted, oldest is ${compactRevision}`);
+    super(compactRevision === 0n ? "revision is compacted" : `revision is compacted, oldest is ${compactRevision}`);
     this.name = "Compacted";
   }
 }
