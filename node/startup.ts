@@ -1,49 +1,20 @@
-import type { Clock } from "../lib/clock.ts";
-import type { Ip } from "../lib/ip.ts";
-import type { Logger } from "../lib/log.ts";
-import type { Resource } from "../datastore/kind.ts";
+import { Backoff } from "../lib/backoff.ts";
+import { readIfThere, writeDurably } from "../lib/durable_file.ts";
+import { isProblem, messageOf } from "../lib/problem.ts";
 import type { Node } from "../datastore/kinds/node.ts";
 import type { Store } from "../datastore/store.ts";
-import type { LocalInterface } from "./interfaces.ts";
-import type { Settings } from "./settings.ts";
-
-/** The part of CRUD that start-up needs; datastore/resources.ts has it. */
-export interface StartUpResources {
-  get(kind: string, name: string): Promise<Resource | undefined>;
-  list(kind: string): Promise<Resource[]>;
-  /** @throws Problem "exists". */
-  create(resource: Resource): Promise<Resource>;
-  /** @throws Problem "conflict" when the object is newer than `metadata.resourceVersion`, "not-found". */
-  update(resource: Resource): Promise<Resource>;
-}
-
-/** What start-up asks the Kubernetes API, when there is one. */
-export interface KubernetesFacts {
-  /** InternalIP addresses of a node. @throws Problem when it cannot be read. */
-  internalIps(node: string): Promise<Ip[]>;
-  /** Values of a ConfigMap of namespace kube-system; undefined when it does not exist or may not be read. */
-  configMap(name: string): Promise<string[] | undefined>;
-}
+import { clusterDefaults, newResource, randomGuid } from "./cluster.ts";
+import { defaultPools } from "./default_pools.ts";
+import { type Wanted, Writer, type WriterParts } from "./ensure.ts";
+import { ensureOwnNode, type KubernetesFacts, nodeWishes, type OwnNodeParts } from "./own_node.ts";
 
 /** What start-up works with. */
-export interface StartUpParts {
-  /** This node's name (lib/node_name.ts). */
-  node: string;
-  resources: StartUpResources;
+export interface StartUpParts extends OwnNodeParts, WriterParts {
   store: Store;
-  settings: Settings;
-  interfaces: LocalInterface[];
-  /** The address the kernel would send from to a host name or address; for can-reach. */
-  sourceAddress?(destination: string, family: 4 | 6): Promise<Ip | undefined>;
   /** The kernel has IPv6. */
   kernelHasIpv6: boolean;
-  clock: Clock;
-  log: Logger;
-  /** In [0, 1). */
-  random: () => number;
-  kubernetes?: KubernetesFacts;
-  /** Ends the wait for the datastore. */
-  signal?: AbortSignal;
+  /** Folders that other programs of Calico's expect; made with mode 0755. */
+  folders?: string[];
 }
 
 /** What start-up did. Both lists name objects as `Kind/name`, in the order of writing; empty when all was there. */
@@ -55,11 +26,78 @@ export interface StartUpResult {
 }
 
 /**
- * Brings the datastore into the state in which this node can work: tiers, default pools, configuration defaults,
- * ClusterInformation, this Node. Idempotent; may be killed at any step and run by many nodes at once.
+ * Brings the datastore into the state in which this node can work: this Node, tiers, default pools, configuration
+ * defaults, ClusterInformation. Idempotent; may be killed at any step and run by many nodes at once.
  * Source: Calico's node/pkg/lifecycle/startup.
  * @throws Problem "bad-input" for a setting, "conflict" when another node has our address, "unavailable", "unauthorized".
  */
-export function startUp(_parts: StartUpParts): Promise<StartUpResult> {
-  throw new Error("not built yet");
+export async function startUp(parts: StartUpParts): Promise<StartUpResult> {
+  const { settings, log } = parts;
+  for (const { name, where, why } of settings.reports) log.warn("setting is not used", { name, where, why });
+  const wishes = nodeWishes(settings);
+  await waitForDatastore(parts);
+  const writer = new Writer(parts);
+  const cluster = await kubernetesCluster(parts.kubernetes);
+  const pools = await plannedPools(parts, cluster.kubeadmConfig);
+  const node = await ensureOwnNode(parts, writer, wishes);
+  const defaults = clusterDefaults({
+    node: parts.node,
+    clusterType: [settings.get("CLUSTER_TYPE") ?? "", ...cluster.words].filter((w) => w !== "").join(","),
+    guid: () => randomGuid(parts.random),
+  });
+  for (const one of defaults.filter((d) => d.kind === "Tier")) await writer.ensure(one);
+  for (const pool of pools) await writer.ensure(pool);
+  for (const one of defaults.filter((d) => d.kind !== "Tier")) await writer.ensure(one);
+  await recordOnDisk(parts);
+  return { node, created: writer.created, updated: writer.updated };
+}
+
+/** Without WAIT_FOR_DATASTORE=true a datastore that does not answer is an error at once. */
+async function waitForDatastore(parts: StartUpParts): Promise<void> {
+  const backoff = new Backoff({ firstMs: 500, maxMs: 2000, random: parts.random, clock: parts.clock });
+  for (;;) {
+    try {
+      await parts.store.get("/calico/resources/v3/projectcalico.org/clusterinformations/default");
+      return;
+    } catch (error) {
+      if (parts.settings.get("WAIT_FOR_DATASTORE") !== "true" || !isProblem(error, "unavailable")) throw error;
+      parts.log.warn("waiting for the datastore", { why: messageOf(error) });
+      await backoff.wait(parts.signal);
+    }
+  }
+}
+
+/** What the Kubernetes API says of the cluster that it belongs to. */
+async function kubernetesCluster(kubernetes: KubernetesFacts | undefined) {
+  if (!kubernetes) return { words: [], kubeadmConfig: undefined };
+  const kubeadmConfig = await kubernetes.configMap("kubeadm-config");
+  const rancher = await kubernetes.configMap("full-cluster-state");
+  return { words: [...(kubeadmConfig ? ["kubeadm"] : []), ...(rancher ? ["rancher"] : [])], kubeadmConfig };
+}
+
+/** Planned before anything is written, so that a setting that is not understood leaves nothing half made. */
+async function plannedPools(parts: StartUpParts, kubeadmConfig: string[] | undefined): Promise<Wanted[]> {
+  const existing = (await parts.resources.list("IPPool")).map((pool) => String(pool.spec.cidr ?? ""));
+  const pools = defaultPools({
+    setting: (name) => parts.settings.get(name),
+    existing,
+    hostAddresses: parts.interfaces.flatMap((one) => one.addresses.map((a) => a.ip)),
+    kernelHasIpv6: parts.kernelHasIpv6,
+    kubeadmConfig,
+    random: parts.random,
+  });
+  return pools.map(({ name, spec }) => ({
+    kind: "IPPool",
+    name,
+    wanted: (there) => (there ? undefined : newResource("IPPool", name, { ...spec })),
+  }));
+}
+
+async function recordOnDisk(parts: StartUpParts): Promise<void> {
+  for (const folder of parts.folders ?? []) await Deno.mkdir(folder, { recursive: true, mode: 0o755 });
+  if (parts.nodenameFile === undefined) return;
+  const before = (await readIfThere(parts.nodenameFile))?.trim();
+  if (before && before !== parts.node) parts.log.warn("node has a new name", { before, now: parts.node });
+  await Deno.mkdir(parts.nodenameFile.replace(/\/[^/]*$/, "") || "/", { recursive: true, mode: 0o755 });
+  await writeDurably(parts.nodenameFile, parts.node);
 }
