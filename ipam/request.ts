@@ -56,6 +56,8 @@ export interface AssignRequest {
 export interface AssignedAddress {
   ip: Ip;
   block: Cidr;
+  /** True when the handle had it before (see maxPerHandle). */
+  reused?: boolean;
 }
 
 /** A committed transaction: what was written, as events, for `Mirror.learn()`. Shared by all requests of one group. */
