@@ -7,6 +7,8 @@ export interface Port<K, V> {
   readonly name: string;
   /** What is there and carries our mark; a throw means unknown, and then nothing is touched. */
   list(): Promise<Map<K, V>>;
+  /** list() of these keys alone, for ports where that is much cheaper. Without it a doubt about one key lists all. */
+  read?(keys: readonly K[]): Promise<Map<K, V>>;
   same(have: V, want: V): boolean;
   /** One batch; answers which keys failed and why, the others hold. */
   apply(put: [K, V][], remove: K[]): Promise<Map<K, Error>>;
@@ -66,8 +68,9 @@ export class Reconciler<K, V> {
   readonly #port: Port<K, V>;
   readonly #options: Required<ReconcilerOptions>;
   readonly #want = new Map<K, V>();
-  #have = new Map<K, V>();
-  #doubted = true;
+  readonly #have = new Map<K, V>();
+  /** What may be other than `have` says: everything, or these keys. */
+  #doubted: "all" | Set<K> = "all";
   /** Keys whose want changed since they were last compared. */
   #changed = new Set<K>();
   readonly #failed = new Map<K, Failure>();
@@ -122,13 +125,16 @@ export class Reconciler<K, V> {
    * raise no doubt; without `keys` (a period is over, notifications were lost) everything does.
    */
   doubt(keys?: Iterable<K>): void {
-    if (keys === undefined) this.#doubted = true;
-    else for (const key of keys) if (this.#want.has(key) || this.#have.has(key)) this.#doubted = true;
+    if (keys === undefined) this.#doubted = "all";
+    else if (this.#doubted !== "all") {
+      for (const key of keys) if (this.#want.has(key) || this.#have.has(key)) this.#doubted.add(key);
+    }
   }
 
   /** True when `key` is there as wanted, as far as is known, and nothing is to be done for it. */
   holds(key: K): boolean {
-    return !this.#doubted && !this.#changed.has(key) && !this.#failed.has(key) && this.#agrees(key);
+    return this.#doubted !== "all" && !this.#doubted.has(key) && !this.#changed.has(key) && !this.#failed.has(key) &&
+      this.#agrees(key);
   }
 
   /** What is not in sync and why. */
@@ -149,7 +155,7 @@ export class Reconciler<K, V> {
   }
 
   async #flushOnce(): Promise<Report<K>> {
-    if (this.#doubted && !await this.#look()) return this.#report(0, 0);
+    if (!await this.#look()) return this.#report(0, 0);
     const { put, remove } = this.#difference();
     if (put.length + remove.length === 0) return this.#report(0, 0);
     await this.#write(put, remove);
@@ -157,24 +163,35 @@ export class Reconciler<K, V> {
     return this.#report(put.length, remove.length);
   }
 
-  /** Reads the port; false when it cannot be read or is not due yet. */
+  /** Reads what is in doubt; false when it cannot be read or is not due yet. */
   async #look(): Promise<boolean> {
-    const now = this.#options.clock.monotonicMs();
-    if (this.#unread && this.#unread.retryAtMs > now) return false;
-    this.#doubted = false; // doubt raised while it is read must stay
+    const doubted = this.#doubted;
+    if (doubted !== "all" && doubted.size === 0) return true;
+    if (this.#unread && this.#unread.retryAtMs > this.#options.clock.monotonicMs()) return false;
+    this.#doubted = new Set(); // doubt raised while it is read must stay
     try {
       this.#counts.lists++;
-      const found = await this.#port.list();
-      for (const key of this.#have.keys()) this.#changed.add(key);
-      for (const key of found.keys()) this.#changed.add(key);
-      this.#have = found;
+      if (doubted === "all" || !this.#port.read) this.#replace(this.#have.keys(), await this.#port.list());
+      else this.#replace(doubted, await this.#port.read([...doubted]));
       this.#unread = undefined;
       return true;
     } catch (error) {
-      this.#doubted = true;
+      this.#doubted = "all";
       this.#counts.failures++;
       this.#unread = this.#failure(this.#unread, error);
       return false;
+    }
+  }
+
+  /** `found` is all that is there of `keys`. */
+  #replace(keys: Iterable<K>, found: Map<K, V>): void {
+    for (const key of [...keys]) {
+      this.#changed.add(key);
+      this.#have.delete(key);
+    }
+    for (const [key, value] of found) {
+      this.#changed.add(key);
+      this.#have.set(key, value);
     }
   }
 
@@ -208,7 +225,7 @@ export class Reconciler<K, V> {
       // What was done is unknown: everything of the batch failed, and the port is read before the next try.
       const cause = error instanceof Error ? error : new Error(String(error));
       errors = new Map([...put.map(([key]) => key), ...remove].map((key) => [key, cause]));
-      this.#doubted = true;
+      this.#doubted = "all";
     }
     for (const [key, value] of put) if (this.#done(key, errors)) this.#have.set(key, value);
     for (const key of remove) if (this.#done(key, errors)) this.#have.delete(key);
@@ -230,6 +247,7 @@ export class Reconciler<K, V> {
 
   /** Reads again what was written: a write that was answered but does not hold has failed. */
   async #verify(put: [K, V][], remove: K[]): Promise<void> {
+    if (this.#doubted !== "all") { for (const key of [...put.map(([key]) => key), ...remove]) this.#doubted.add(key); }
     if (!await this.#look()) return;
     for (const [key, value] of put) {
       const have = this.#have.get(key);
@@ -257,7 +275,8 @@ export class Reconciler<K, V> {
 
   /** While the port cannot be read nothing else can be done. */
   #retryInMs(): number | undefined {
-    if (!this.#unread && (this.#changed.size > 0 || this.#doubted)) return 0;
+    const doubt = this.#doubted === "all" || this.#doubted.size > 0;
+    if (!this.#unread && (this.#changed.size > 0 || doubt)) return 0;
     const waits = (this.#unread ? [this.#unread] : [...this.#failed.values()]).map((f) => f.retryAtMs);
     return waits.length === 0 ? undefined : Math.max(0, Math.min(...waits) - this.#options.clock.monotonicMs());
   }

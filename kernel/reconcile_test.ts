@@ -48,8 +48,19 @@ class World implements Port<string, number> {
   }
 }
 
-const start = (verify: "list" | "ack" = "list") => {
-  const world = new World(), clock = new FakeClock();
+/** A World that can be read by key. */
+class ReadableWorld extends World {
+  reads: string[][] = [];
+  async read(keys: readonly string[]): Promise<Map<string, number>> {
+    this.reads.push([...keys]);
+    const all = await this.list();
+    this.lists--;
+    return new Map([...all].filter(([key]) => keys.includes(key)));
+  }
+}
+
+const start = (verify: "list" | "ack" = "list", read = false) => {
+  const world = read ? new ReadableWorld() : new World(), clock = new FakeClock();
   const reconciler = new Reconciler<string, number>(world, { clock, random: () => 1, verify });
   return { world, clock, reconciler };
 };
@@ -171,6 +182,20 @@ Deno.test("flushes that come during a flush share the next one", async () => {
   await first;
 });
 
+Deno.test("doubt about a key reads only that key where the port can", async () => {
+  const { world, reconciler } = start("ack", true);
+  reconciler.wantAll(new Map([["a", 1], ["b", 2]]));
+  await reconciler.flush();
+  assert.equal(world.lists, 1);
+  world.entries.delete("a");
+  world.entries.delete("b");
+  reconciler.doubt(["a", "unknown"]);
+  await reconciler.flush();
+  assert.deepEqual((world as ReadableWorld).reads, [["a"]]);
+  assert.deepEqual([...world.entries], [["a", 1]], "b was not in doubt");
+  assert.equal(world.lists, 1);
+});
+
 /** One thing that happens to the pair of reconciler and world. */
 type Step =
   | { do: "want"; key: string; value: number | undefined }
@@ -204,8 +229,9 @@ Deno.test("any order of wishes, foreign changes and faults converges when the fa
     fc.asyncProperty(
       fc.array(steps, { maxLength: 30 }),
       fc.constantFrom("list" as const, "ack" as const),
-      async (all, verify) => {
-        const { world, clock, reconciler } = start(verify);
+      fc.boolean(),
+      async (all, verify, read) => {
+        const { world, clock, reconciler } = start(verify, read);
         const wanted = new Map<string, number>(), foreign = new Map<string, number>();
         for (const step of all) await take(step, { world, clock, reconciler, wanted, foreign });
         assert.deepEqual([...world.entries].filter(([k]) => k.startsWith("f")), [...foreign], "foreign entries stay");
