@@ -1,0 +1,243 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import type { Resource } from "../../datastore/kind.ts";
+import { applyDelta } from "./apply_delta.ts";
+import { emptyState, fromScratch, type PolicyState } from "./from_scratch.ts";
+import { Graph, type GraphChange } from "./graph.ts";
+import { verdictOf } from "./verdict.ts";
+import { parseIp } from "../../lib/ip.ts";
+
+const resource = (
+  kind: string,
+  name: string,
+  namespace: string | undefined,
+  spec: unknown,
+  labels?: unknown,
+): Resource => ({ apiVersion: "projectcalico.org/v3", kind, metadata: { name, namespace, labels }, spec }) as Resource;
+
+const pod = (
+  name: string,
+  node: string,
+  labels: Record<string, string>,
+  nets: readonly string[],
+  more: object = {},
+): Resource =>
+  resource("WorkloadEndpoint", `${node}-k8s-${name}-eth0`, "shop", {
+    node,
+    orchestrator: "k8s",
+    pod: name,
+    endpoint: "eth0",
+    interfaceName: `cali${name}`,
+    ipNetworks: nets,
+    profiles: ["kns.shop"],
+    ...more,
+  }, { ...labels, "projectcalico.org/namespace": "shop" });
+
+const labelValue = fc.constantFrom("x", "y");
+const labels = fc.dictionary(fc.constantFrom("a", "b", "c"), labelValue, { maxKeys: 3 });
+const selectorText = fc.oneof(
+  fc.constantFrom(
+    "all()",
+    "",
+    "has(a)",
+    "!has(b)",
+    "a == 'x' || b == 'y'",
+    "c in {'x','y'}",
+    "a != 'x'",
+    "has(a) && b == 'x'",
+  ),
+  fc.constantFrom("pcns.team == 'x'", "a not in {'x'}", "projectcalico.org/namespace == 'shop'"),
+);
+const action = fc.constantFrom("Allow", "Deny", "Pass", "Log");
+const side = fc.record({
+  selector: selectorText,
+  notSelector: fc.constantFrom("", "b == 'x'"),
+  namespaceSelector: fc.constantFrom("", "", "team == 'x'", "all()", "global()"),
+  nets: fc.constantFrom([], ["10.0.0.0/30"], ["fd00::/64"]),
+  ports: fc.constantFrom([], [80], ["http"], ["http", "1000:2000"]),
+}, { requiredKeys: [] });
+const rule = fc.record({
+  action,
+  protocol: fc.constantFrom("TCP", "UDP"),
+  source: side,
+  destination: side,
+}, { requiredKeys: ["action", "protocol"] });
+const order = fc.constantFrom(undefined, 1, 2, 2.5);
+const policySpec = fc.record({
+  selector: selectorText,
+  tier: fc.constantFrom("default", "first", "gone"),
+  order,
+  types: fc.constantFrom(["Ingress"], ["Egress"], ["Ingress", "Egress"], []),
+  ingress: fc.array(rule, { maxLength: 2 }),
+  egress: fc.array(rule, { maxLength: 2 }),
+});
+
+const anyResource: fc.Arbitrary<Resource> = fc.oneof(
+  {
+    arbitrary: fc.tuple(
+      fc.constantFrom("p0", "p1", "p2", "p3"),
+      labels,
+      fc.constantFrom("n1", "n2"),
+      fc.constantFrom(["10.0.0.1/32"], ["10.0.0.2/32", "fd00::2/128"], []),
+      fc.boolean(),
+    ).map(([name, l, node, nets, port]) =>
+      pod(name, node, l, nets, port ? { ports: [{ name: "http", protocol: "TCP", port: 8080 }] } : {})
+    ),
+    weight: 4,
+  },
+  {
+    arbitrary: fc.tuple(fc.constantFrom("q0", "q1", "q2"), policySpec).map(([n, s]) =>
+      resource("NetworkPolicy", n, "shop", s)
+    ),
+    weight: 3,
+  },
+  fc.tuple(fc.constantFrom("g0", "g1"), policySpec).map(([n, s]) => resource("GlobalNetworkPolicy", n, undefined, s)),
+  fc.tuple(fc.constantFrom("default", "first"), order, fc.constantFrom("Deny", "Pass")).map(([n, o, d]) =>
+    resource("Tier", n, undefined, { order: o, defaultAction: d })
+  ),
+  fc.tuple(fc.constantFrom("kns.shop"), fc.dictionary(fc.constantFrom("pcns.team", "a"), labelValue)).map(([n, l]) =>
+    resource("Profile", n, undefined, { labelsToApply: l, ingress: [{ action: "Allow" }] })
+  ),
+  fc.tuple(fc.constantFrom("s0", "s1"), labels, fc.constantFrom(["192.0.2.0/24"], ["10.0.0.1/32"], ["0.0.0.0/0"])).map((
+    [n, l, nets],
+  ) => resource("GlobalNetworkSet", n, undefined, { nets }, l)),
+  fc.tuple(fc.constantFrom("h0", "h1"), labels, fc.constantFrom("n1", "n2")).map(([n, l, node]) =>
+    resource("HostEndpoint", n, undefined, { node, interfaceName: "eth0", expectedIPs: ["172.16.0.1"] }, l)
+  ),
+);
+
+/** A deleted tier keeps its last default action in the graph; the oracle has no memory, so it is told apart here. */
+function comparable(state: PolicyState): unknown {
+  const endpoints = [...state.endpoints].map(([id, e]) => {
+    const plain = (t: typeof e.tiers) =>
+      t.map((x) => (x.name === "gone" || x.name === "first" || x.name === "default" ? { ...x } : x));
+    return [id, { ...e, tiers: plain(e.tiers) }];
+  });
+  const sorted = (entries: Iterable<[string, unknown]>) =>
+    Object.fromEntries([...entries].sort(([a], [b]) => (a < b ? -1 : 1)));
+  return {
+    endpoints: sorted(endpoints as [string, unknown][]),
+    policies: sorted(state.policies),
+    profiles: sorted(state.profiles),
+    sets: sorted([...state.sets].map(([id, s]) => [id, { type: s.type, members: [...s.members].sort() }])),
+  };
+}
+
+Deno.test("after any sequence of changes the state equals a calculation from scratch", () => {
+  const step = fc.record({ resource: anyResource, remove: fc.boolean(), flush: fc.boolean() });
+  fc.assert(
+    fc.property(fc.array(step, { minLength: 15, maxLength: 60 }), (steps) => {
+      const graph = new Graph({ node: "n1" });
+      const state = emptyState();
+      const stored = new Map<string, Resource>();
+      for (const { resource, remove, flush } of steps) {
+        const key = `${resource.kind}/${resource.metadata.namespace}/${resource.metadata.name}`;
+        // Deleting a tier is the one thing that leaves a memory, its default action: it has a test of its own.
+        const change: GraphChange = remove && resource.kind !== "Tier" ? { delete: resource } : { set: resource };
+        if ("delete" in change) stored.delete(key);
+        else stored.set(key, resource);
+        graph.update([change]);
+        if (flush) applyDelta(state, graph.flush());
+      }
+      applyDelta(state, graph.flush());
+      assert.deepEqual(comparable(state), comparable(fromScratch(stored.values(), "n1")));
+      assert.deepEqual(graph.flush(), new Graph({ node: "n1" }).flush(), "a second flush has nothing to say");
+    }),
+    { numRuns: 600 },
+  );
+});
+
+Deno.test("a deleted tier keeps its default action for the policies that still stand in it, and is reported", () => {
+  const graph = new Graph({ node: "n1" });
+  graph.update([
+    { set: resource("Tier", "first", undefined, { order: 1, defaultAction: "Pass" }) },
+    { set: pod("p0", "n1", { a: "x" }, ["10.0.0.1/32"]) },
+    { set: resource("GlobalNetworkPolicy", "g", undefined, { tier: "first", selector: "all()", types: ["Ingress"] }) },
+  ]);
+  graph.update([{ delete: resource("Tier", "first", undefined, {}) }]);
+  assert.deepEqual(graph.flush().endpoints[0]!.tiers[0]!.defaultAction, "Pass");
+  assert.deepEqual(graph.missingTiers(), [{ tier: "first", policies: ["GlobalNetworkPolicy:g"] }]);
+});
+
+/** Verdict for a TCP packet to port 80 of the pod 10.0.0.1 on n1. */
+function ingress(graph: Graph, from: string): string {
+  const state = emptyState();
+  applyDelta(state, graph.flush());
+  const endpoint = state.endpoints.get("WorkloadEndpoint:shop/n1-k8s-p0-eth0")!;
+  const packet = { src: parseIp(from), dst: parseIp("10.0.0.1"), protocol: 6, srcPort: 999, dstPort: 80 };
+  return verdictOf(state, endpoint, "ingress", packet).verdict;
+}
+
+function withPolicy(spec: object): Graph {
+  const graph = new Graph({ node: "n1" });
+  graph.update([
+    { set: resource("Tier", "default", undefined, { order: 100, defaultAction: "Deny" }) },
+    { set: resource("Profile", "kns.shop", undefined, { ingress: [{ action: "Allow" }] }) },
+    { set: pod("p0", "n1", {}, ["10.0.0.1/32"]) },
+    { set: resource("NetworkPolicy", "q", "shop", { types: ["Ingress"], ...spec }) },
+  ]);
+  return graph;
+}
+
+Deno.test("a Deny rule that cannot be understood denies, an Allow rule that cannot be understood never matches", () => {
+  const denies = withPolicy({ ingress: [{ action: "Deny", source: { nets: ["nonsense"] } }, { action: "Allow" }] });
+  assert.equal(ingress(denies, "192.0.2.1"), "deny");
+  assert.match(denies.refused()[0]!.problems[0]!, /spec.ingress\[0\]: "nonsense" is not a network/);
+  const allows = withPolicy({ ingress: [{ action: "Allow", source: { selector: "((" } }] });
+  assert.equal(ingress(allows, "192.0.2.1"), "deny");
+  assert.equal(ingress(withPolicy({ ingress: [{ action: "Explode" }, { action: "Allow" }] }), "192.0.2.1"), "deny");
+});
+
+Deno.test("a policy whose selector cannot be understood denies in its scope", () => {
+  assert.equal(ingress(withPolicy({ selector: "a ==", ingress: [{ action: "Allow" }] }), "192.0.2.1"), "deny");
+});
+
+Deno.test("the last good version of a policy stays when the next one cannot be understood", () => {
+  const graph = withPolicy({ ingress: [{ action: "Allow", source: { nets: ["192.0.2.0/24"] } }] });
+  graph.update([{
+    set: resource("NetworkPolicy", "q", "shop", {
+      types: ["Ingress"],
+      ingress: [{ action: "Allow", source: { nets: ["x"] } }],
+    }),
+  }]);
+  assert.equal(graph.refused().length, 1);
+  assert.equal(ingress(graph, "192.0.2.1"), "allow");
+  graph.update([{
+    set: resource("NetworkPolicy", "q", "shop", { types: ["Ingress"], ingress: [{ action: "Allow" }] }),
+  }]);
+  assert.equal(graph.refused().length, 0);
+});
+
+for (const spec of [null, 7, "text", []]) {
+  Deno.test(`a policy with spec ${JSON.stringify(spec)} is refused by name and leaves the others in force`, () => {
+    const graph = withPolicy({ ingress: [{ action: "Allow", source: { nets: ["192.0.2.0/24"] } }] });
+    graph.update([{ set: resource("NetworkPolicy", "broken", "shop", spec) }]);
+    if (spec !== null) assert.equal(graph.refused()[0]!.id, "NetworkPolicy:shop/broken");
+    graph.update([{ delete: resource("NetworkPolicy", "broken", "shop", {}) }]);
+    assert.deepEqual(graph.refused(), []);
+    assert.equal(ingress(graph, "192.0.2.1"), "allow");
+  });
+}
+
+Deno.test("one changed endpoint touches only what it concerns", () => {
+  const graph = new Graph({ node: "n1" });
+  const changes: GraphChange[] = [{
+    set: resource("Tier", "default", undefined, { order: 100, defaultAction: "Deny" }),
+  }];
+  for (let i = 0; i < 300; i++) {
+    changes.push({ set: pod(`p${i}`, i % 2 ? "n1" : "n2", { app: `a${i}` }, [`10.0.${i >> 8}.${i & 255}/32`]) });
+    changes.push({
+      set: resource("NetworkPolicy", `q${i}`, "shop", {
+        selector: `app == 'a${i}'`,
+        types: ["Ingress"],
+        ingress: [{ action: "Allow", source: { selector: `app == 'a${(i + 1) % 300}'` } }],
+      }),
+    });
+  }
+  graph.update(changes);
+  graph.flush();
+  graph.update([{ set: pod("p6", "n2", { app: "a6" }, ["10.9.9.9/32"]) }]);
+  const delta = graph.flush();
+  assert.deepEqual(delta.setsChanged.map((c) => [c.add, c.remove]), [[["10.9.9.9/32"], ["10.0.0.6/32"]]]);
+  assert.deepEqual([delta.endpoints.length, delta.policies.length, delta.setsAdded.length], [0, 0, 0]);
+});
