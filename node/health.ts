@@ -1,34 +1,163 @@
-import type { Health } from "../lib/health.ts";
+import { Backoff } from "../lib/backoff.ts";
+import { type Clock, systemClock } from "../lib/clock.ts";
+import type { Health, PartHealth } from "../lib/health.ts";
 import type { Logger } from "../lib/log.ts";
+import { messageOf, Problem } from "../lib/problem.ts";
 import type { Settings } from "./settings.ts";
 
-/** Where health is served. */
-export interface HealthSettings {
+/** Where something is served. */
+export interface ServeSettings {
   enabled: boolean;
   host: string;
   port: number;
 }
 
-/** What the server shows. */
+/** The fields of a FelixConfiguration that health and metrics look at. */
+export interface FelixServing {
+  healthEnabled?: boolean;
+  healthHost?: string;
+  healthPort?: number;
+  prometheusMetricsEnabled?: boolean;
+  prometheusMetricsHost?: string;
+  prometheusMetricsPort?: number;
+}
+
+/**
+ * FELIX_HEALTHENABLED, FELIX_HEALTHHOST (localhost), FELIX_HEALTHPORT (9099); the environment wins over `felix`.
+ * DIFFERS: health is served unless it is switched off; Felix serves it only when it is switched on.
+ * @throws Problem "bad-input" naming the variable.
+ */
+export function healthSettings(settings: Pick<Settings, "get">, felix: FelixServing = {}): ServeSettings {
+  return {
+    enabled: flag(settings, "FELIX_HEALTHENABLED") ?? felix.healthEnabled ?? true,
+    host: settings.get("FELIX_HEALTHHOST") ?? felix.healthHost ?? "localhost",
+    port: portOf(settings, "FELIX_HEALTHPORT") ?? felix.healthPort ?? 9099,
+  };
+}
+
+/** FELIX_PROMETHEUSMETRICSENABLED (false), …HOST (all addresses), …PORT (9091), as healthSettings(). */
+export function metricsSettings(settings: Pick<Settings, "get">, felix: FelixServing = {}): ServeSettings {
+  return {
+    enabled: flag(settings, "FELIX_PROMETHEUSMETRICSENABLED") ?? felix.prometheusMetricsEnabled ?? false,
+    host: settings.get("FELIX_PROMETHEUSMETRICSHOST") ?? felix.prometheusMetricsHost ?? "",
+    port: portOf(settings, "FELIX_PROMETHEUSMETRICSPORT") ?? felix.prometheusMetricsPort ?? 9091,
+  };
+}
+
+function flag(settings: Pick<Settings, "get">, name: string): boolean | undefined {
+  const text = settings.get(name)?.toLowerCase();
+  if (text === undefined) return undefined;
+  if (["true", "1", "yes", "y", "t"].includes(text)) return true;
+  if (["false", "0", "no", "n", "f"].includes(text)) return false;
+  throw new Problem({ code: "bad-input", what: `"${text}" is neither true nor false`, where: name });
+}
+
+function portOf(settings: Pick<Settings, "get">, name: string): number | undefined {
+  const text = settings.get(name);
+  if (text === undefined) return undefined;
+  if (/^\d{1,5}$/.test(text) && Number(text) <= 65535) return Number(text);
+  throw new Problem({ code: "bad-input", what: `"${text}" is not a port number`, where: name });
+}
+
+/** What an HTTP server of ours answers from. */
 export interface HealthParts {
   health: Health;
   /** Text of `/metrics` in Prometheus' format. */
   metrics(): Promise<string>;
-  settings: HealthSettings;
-  log: Logger;
 }
 
-/** FELIX_HEALTHENABLED (default true), FELIX_HEALTHHOST (default localhost), FELIX_HEALTHPORT (default 9099). */
-export function healthSettings(_settings: Pick<Settings, "get">): HealthSettings {
-  throw new Error("not built yet");
+/**
+ * The answer to one request. `/liveness` and `/readiness` as Felix: 200 or 503 with a table; `/healthz` and `/readyz`:
+ * the same as JSON `{live|ready, parts}`; `/metrics`.
+ */
+export async function answer(request: Request, parts: HealthParts): Promise<Response> {
+  if (request.method !== "GET" && request.method !== "HEAD") {
+    return new Response("only GET and HEAD\n", { status: 405, headers: { allow: "GET, HEAD" } });
+  }
+  const { health } = parts;
+  switch (new URL(request.url).pathname) {
+    case "/liveness":
+      return table(health.live(), health.parts());
+    case "/readiness":
+      return table(health.ready(), health.parts());
+    case "/healthz":
+      return Response.json({ live: health.live(), parts: health.parts() }, { status: health.live() ? 200 : 503 });
+    case "/readyz":
+      return Response.json({ ready: health.ready(), parts: health.parts() }, { status: health.ready() ? 200 : 503 });
+    case "/metrics":
+      return new Response(await parts.metrics(), {
+        headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" },
+      });
+    default:
+      return new Response("not found\n", { status: 404 });
+  }
 }
 
-/** A running server; `port` is the one it listens at. */
+function table(good: boolean, parts: PartHealth[]): Response {
+  const rows = [["COMPONENT", "LIVENESS", "READINESS", "DETAIL"]];
+  for (const p of parts) {
+    rows.push([p.name, p.live ? "live" : "not live", p.ready ? "ready" : "not ready", p.why ?? ""]);
+  }
+  const widths = rows[0]!.map((_, i) => Math.max(...rows.map((r) => r[i]!.length)));
+  const text = rows.map((r) => r.map((cell, i) => cell.padEnd(widths[i]! + 2)).join("").trimEnd()).join("\n");
+  return new Response(`${text}\n`, { status: good ? 200 : 503, headers: { "content-type": "text/plain" } });
+}
+
+/** A server that listens, or tries to. */
 export interface HealthServer extends AsyncDisposable {
-  readonly port: number;
+  /** The port, as soon as it listens; rejects when it is disposed before that. */
+  readonly listening: Promise<number>;
 }
 
-/** Serves `/liveness`, `/readiness`, `/healthz`, `/readyz` and `/metrics`. @throws Problem when the port is taken. */
-export function serveHealth(_parts: HealthParts): HealthServer {
-  throw new Error("not built yet");
+/**
+ * Serves answer() at `at` until it is disposed. A port that is taken is tried again, and told in the log: health must not
+ * bring down what it reports on.
+ */
+export function serveHealth(
+  parts: HealthParts,
+  at: ServeSettings,
+  log: Logger,
+  clock: Clock = systemClock,
+): HealthServer {
+  const stop = new AbortController();
+  const server = listen(parts, at, log, clock, stop.signal);
+  const listening = server.then((s) => s.addr.port);
+  listening.catch(() => {});
+  return {
+    listening,
+    async [Symbol.asyncDispose]() {
+      stop.abort(new Problem({ code: "unavailable", what: "health server was stopped" }));
+      const running = await server.catch(() => undefined);
+      await running?.shutdown();
+    },
+  };
+}
+
+async function listen(
+  parts: HealthParts,
+  at: ServeSettings,
+  log: Logger,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<Deno.HttpServer<Deno.NetAddr>> {
+  const backoff = new Backoff({ firstMs: 1000, maxMs: 5000, clock });
+  // An empty host means all addresses; "localhost" must be the address that probes of either family try first.
+  const hostname = at.host === "" ? "::" : at.host === "localhost" ? "127.0.0.1" : at.host;
+  for (;;) {
+    signal.throwIfAborted();
+    try {
+      return Deno.serve({
+        hostname,
+        port: at.port,
+        onListen: ({ hostname, port }) => log.info("health is served", { host: hostname, port }),
+        onError: (error) => {
+          log.error("health request failed", { why: messageOf(error) });
+          return new Response("internal error\n", { status: 500 });
+        },
+      }, (request) => answer(request, parts));
+    } catch (error) {
+      log.error("health cannot be served, trying again", { host: at.host, port: at.port, why: messageOf(error) });
+      await backoff.wait(signal);
+    }
+  }
 }
