@@ -6,15 +6,22 @@ const folderOf = (path: string): string => path.slice(0, Math.max(path.lastIndex
 /**
  * Replaces a file so that a crash leaves the old or the new content, never a part: temporary file beside it, fsync,
  * rename, fsync of the folder.
+ * @param data text, bytes, or pieces of bytes that are made one by one while the file is written.
  * @param mode permission bits of the file, default 0644.
  */
-export async function writeDurably(path: string, data: string | Uint8Array, mode = 0o644): Promise<void> {
+export async function writeDurably(
+  path: string,
+  data: string | Uint8Array | Iterable<Uint8Array>,
+  mode = 0o644,
+): Promise<void> {
   const temporary = `${path}.${Deno.pid}.${crypto.randomUUID().slice(0, 8)}.tmp`;
   try {
     const file = await Deno.open(temporary, { write: true, createNew: true, mode });
     try {
-      const bytes = typeof data === "string" ? new TextEncoder().encode(data) : data;
-      for (let n = 0; n < bytes.length;) n += await file.write(bytes.subarray(n));
+      const whole = typeof data === "string" ? new TextEncoder().encode(data) : data;
+      for (const bytes of whole instanceof Uint8Array ? [whole] : whole) {
+        for (let n = 0; n < bytes.length;) n += await file.write(bytes.subarray(n));
+      }
       await file.sync();
     } finally {
       file.close();
