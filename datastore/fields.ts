@@ -75,6 +75,16 @@ export const always = <T>(field: Field<T>): Field<T, "always"> => ({ ...field, p
 /** The field, written whenever it was given, zero or not. */
 export const given = <T>(field: Field<T>): Field<T, "given"> => ({ ...field, presence: "given" });
 
+/** The field, where absent is written as null. */
+export function nullable<T>(field: Field<T>): Field<T | null> {
+  return {
+    ...field,
+    blank: () => null,
+    check: (value, path, problems) => value === null || field.check(value, path, problems),
+    checkTags: (value, name, problems) => value === null || field.checkTags(value, name, problems),
+  };
+}
+
 /** A scalar of one JSON type: what text(), integer() and the rest are made from. */
 export function scalar<T>(parts: {
   blank: T;
@@ -254,7 +264,7 @@ export function object<M extends Members>(
     check: (value, path, problems) => checkObject(rows, options, value, path, problems),
     checkTags(value, name, problems) {
       if (runTags(options, value as ObjectOf<M>, name, problems) || !isObject(value)) return;
-      for (const [k, field] of rows) field.checkTags(value[k], field.goName ?? upperFirst(k), problems);
+      for (const [k, field] of rows) field.checkTags(value[k], field.goName ?? goNameOf(k), problems);
       runRules(options, value as ObjectOf<M>, problems);
     },
     unknown: (value, path) =>
@@ -342,8 +352,9 @@ function runTags<T>(options: FieldOptions<T>, value: T | undefined, name: string
   return true;
 }
 
-/** Calico's sentence, trailing space included. */
-const tagReason = (name: string, tag: string) => `Reason: failed to validate Field: ${name} because of Tag: ${tag} `;
+/** Calico's sentence about a broken tag, its trailing space included. */
+export const tagReason = (name: string, tag: string) =>
+  `Reason: failed to validate Field: ${name} because of Tag: ${tag} `;
 
 function runRules<T>(options: FieldOptions<T>, value: T | undefined, problems: FieldProblem[]): void {
   if (value === undefined) return;
@@ -387,4 +398,12 @@ function checkCount(
 
 const byName = ([a]: [string, unknown], [b]: [string, unknown]) => (a < b ? -1 : a > b ? 1 : 0);
 const join = (path: string, member: string) => (path === "" ? member : `${path}.${member}`);
-const upperFirst = (name: string) => name.charAt(0).toUpperCase() + name.slice(1);
+
+/** Go's name of a member: the first letter, or the abbreviation that begins the name, in capitals. */
+function goNameOf(member: string): string {
+  const short = /^(cidr|ipip|vxlan|nat|mac|icmp|http|bgp|as|bpf|mtu|ttl|xdp|ip|aws|tcp|udp|ipv[46])(?=[A-Z]|$)/.exec(
+    member,
+  )?.[1];
+  if (!short) return member.charAt(0).toUpperCase() + member.slice(1);
+  return (short.startsWith("ipv") ? `IPv${short[3]}` : short.toUpperCase()) + member.slice(short.length);
+}

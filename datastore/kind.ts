@@ -1,4 +1,5 @@
-import type { FieldProblem, Problem } from "../lib/problem.ts";
+import type { Problem } from "../lib/problem.ts";
+import type { Refuse } from "./fields.ts";
 import type { Field } from "./schema.ts";
 import type { KeyValue, Range } from "./store.ts";
 
@@ -30,13 +31,25 @@ export interface Resource<Spec = Record<string, unknown>, Status = unknown> {
 /** The API version of every resource. */
 export const apiVersion = "projectcalico.org/v3";
 
+/** Below it lie all resources: `<plural>/<name>` or `<plural>/<namespace>/<name>`. */
+export const resourcePrefix = `/calico/resources/v3/${apiVersion.split("/")[0]}/`;
+
+/** What a cell may need beside its object. */
+export interface CellContext {
+  /** AS number of nodes that give none: BGPConfiguration `default`, or 64512. */
+  asNumber: number;
+}
+
 /** A column of `ctl get`. */
 export interface Column<R extends Resource = Resource> {
   head: string;
-  value(resource: R): string;
+  value(resource: R, context: CellContext): string;
   /** `ps` = only in the short table, `wide` = only with -o wide; absent = both. */
   only?: "ps" | "wide";
 }
+
+/** What is done to an object. */
+export type Action = "create" | "update" | "delete";
 
 /** Other values of the store that a write depends on. They are read beside the object and compared in its transaction. */
 export interface Needs {
@@ -54,26 +67,37 @@ export interface Kind<R extends Resource = Resource> {
   readonly plural: string;
   readonly shortNames: readonly string[];
   readonly namespaced: boolean;
-  /** The only name that an object of this kind may have. */
-  readonly singleton?: string;
   /** `spec` and `status` as a table. */
   readonly fields: Field;
   /** True when Calico checks the schema's own rules at a write (a CRD stands behind the kind). */
   readonly hasSchema: boolean;
-  /** Name of a policy lives in an annotation; see codec.ts. */
+  /** The name lives in an annotation, and the tier in a label; see codec.ts. */
   readonly isPolicy: boolean;
+  /** Not shown by Calico's tools. */
+  readonly internal: boolean;
+  /** Objects that are in no key: lists and gets show them. */
+  readonly builtIn: readonly R[];
   /**
    * Fills in what Calico's client writes when a field is absent, at create and update. Changes `resource`, which is the
    * caller's own copy. @throws Problem "validation" when it cannot.
    */
   defaults(resource: R): void;
-  /** Rules on metadata.name beyond the general one, and rules over the whole object (Calico's struct validators). */
-  check(resource: R): FieldProblem[];
-  /** Rules of the schema over the whole object (CEL on its root). */
-  checkRoot(resource: R): FieldProblem[];
+  /** Rules that Calico's client checks before all others; a breach hides the rest. */
+  precheck(resource: R, refuse: Refuse): void;
+  /** Rules of Calico's client over the whole object, and on the name beyond the general rule. */
+  check(resource: R, refuse: Refuse): void;
+  /** Rules of the schema over the whole object; `path` is "spec" unless it says another. */
+  checkSchema(resource: R, refuse: (reason: string, path?: string) => void): void;
   /** What an update may not change. */
-  checkUpdate(resource: R, old: R): FieldProblem[];
+  checkUpdate(resource: R, old: R, refuse: Refuse): void;
+  /** The reason why this object may not be written that way at all. */
+  forbids(action: Action, metadata: Metadata): Problem | undefined;
+  /** Fills in what Calico's client shows for members that the stored object lacks. Changes `resource`. */
+  onRead(resource: R, how: "get" | "list"): void;
+  /** Other values that a write depends on. */
   needs(resource: R, old: R | undefined): Needs | undefined;
+  /** Order of lists; default: that of the keys. */
+  compare?(a: R, b: R): number;
   readonly columns: readonly Column<R>[];
   /** A valid object: goes through codec, CRUD, ctl and api in tests that walk the index. */
   readonly example: R;
@@ -91,10 +115,15 @@ export function defineKind<R extends Resource>(declaration: Declaration<R>): Kin
     shortNames: [],
     hasSchema: true,
     isPolicy: false,
+    internal: false,
+    builtIn: [],
     defaults: () => {},
-    check: () => [],
-    checkRoot: () => [],
-    checkUpdate: () => [],
+    precheck: () => {},
+    check: () => {},
+    checkSchema: () => {},
+    checkUpdate: () => {},
+    forbids: () => undefined,
+    onRead: () => {},
     needs: () => undefined,
     ...declaration,
     example: { kind: declaration.kind, apiVersion, ...declaration.example } as unknown as R,

@@ -6,6 +6,8 @@ const label = "[a-z0-9](?:[-a-z0-9]*[a-z0-9])?";
 export const subdomainText = "[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
 /** One label of a name, as text for messages. */
 export const labelText = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
+/** What Calico says of a name that should be one label. */
+export const labelOnlyText = `name must consist of lower case alphanumeric characters or '-' (regex: ${labelText})`;
 /** Longest name of a resource, in bytes. */
 export const maxNameLength = 253;
 /** Longest DNS label, in bytes. */

@@ -1,6 +1,7 @@
 import type { FieldProblem } from "../lib/problem.ts";
 import { canonicalDuration, parseDuration } from "./duration.ts";
-import { type FieldOptions, type Pattern, scalar } from "./fields.ts";
+import { type FieldOptions, type Pattern, type Refuse, scalar, tagReason } from "./fields.ts";
+import { isPortName } from "./names.ts";
 import type { Field } from "./schema.ts";
 
 /** A port of a rule: a number, a range `"8000:8080"`, or the name of a port of the endpoint. */
@@ -34,12 +35,15 @@ export function duration(
  * Source: Calico api/pkg/lib/numorstring/port.go.
  */
 export function port(options: FieldOptions<Port> = {}): Field<Port, "nonzero"> {
-  return scalar<Port>({ blank: 0, wanted: "port", read: readPort }, options);
+  return scalar<Port>({ blank: 0, wanted: "port", read: readPort }, { rules: checkPort, ...options });
 }
 
 /** A protocol. A string of digits becomes the number. */
 export function protocol(options: FieldOptions<Protocol> = {}): Field<Protocol, "nonzero"> {
-  return scalar<Protocol>({ blank: "", wanted: "protocol", read: readUint8OrText }, options);
+  return scalar<Protocol>({ blank: 0, wanted: "protocol", read: readUint8OrText }, {
+    rules: checkProtocol,
+    ...options,
+  });
 }
 
 /** A DSCP value. */
@@ -50,6 +54,22 @@ export function dscp(options: FieldOptions<Dscp> = {}): Field<Dscp, "nonzero"> {
 /** An AS number of 32 bits. `"1.5"` (high and low 16 bits) becomes 65541. */
 export function asNumber(options: FieldOptions<number> = {}): Field<number, "nonzero"> {
   return scalar<number>({ blank: 0, wanted: "AS number", read: readAsNumber }, options);
+}
+
+function checkPort(value: Port, refuse: Refuse): void {
+  const range = portRange(value);
+  if (!range) {
+    if (!isPortName(String(value))) refuse("PortName", tagReason("PortName", "portName"), value);
+  } else if (range[0] < 1 || range[1] < 1) {
+    refuse("Port", "port range invalid, port number must be between 1 and 65535", range[0]);
+  }
+}
+
+function checkProtocol(value: Protocol, refuse: Refuse): void {
+  if (value === 0) refuse("Protocol", "protocol number invalid", value);
+  else if (typeof value === "string" && !/^(TCP|UDP|ICMP|ICMPv6|SCTP|UDPLite)$/.test(value)) {
+    refuse("Protocol", "protocol name invalid", value);
+  }
 }
 
 /** The canonical form of a port; undefined when it is none. */

@@ -18,6 +18,9 @@ export function parseNetOrIp(text: string): { ip: Ip; len: number; masked: boole
   return cidr && { ip: { v: cidr.v, n: cidr.n }, len: cidr.len, masked: true };
 }
 
+/** The network of `a/b` or a bare address; undefined when it is neither. */
+export const networkOf = tryParseCidrOrIp;
+
 /** Network without host bits, or an address. */
 export const net = textTag("net", (v) => parseNetOrIp(v)?.masked === true);
 /** The same, of IPv4. */
@@ -59,10 +62,19 @@ export const ifaceFilterSlice: Tag<string[]> = {
   name: "ifaceFilterSlice",
   ok: (list) => list.every((v) => v !== "" && ifaceFilter.ok(v)),
 };
+/** A map whose member names are interface names. */
+export const interfaceKeys: Tag<Record<string, string>> = {
+  name: "bpfLogFilters",
+  ok: (map) => Object.keys(map).every((v) => interfacePattern.test(v)),
+};
 /** The address that metrics are served on. */
 export const prometheusHost = matches("prometheusHost", /^[a-zA-Z0-9:._+-]{1,64}$/);
 /** A Kubernetes port name. */
 export const portName: Tag<string> = { name: "portName", ok: isPortName, evenEmpty: true };
+/** The same, or nothing. */
+export const optionalPortName = textTag("portName", isPortName);
+/** An address that a BGP peer is reached by. */
+export const reachableBy = textTag("reachableBy", (v) => tryParseIp(v) !== undefined);
 /** A hardware address of 6, 8 or 20 bytes in Go's three spellings. */
 export const mac = textTag("mac", isMac);
 /** `a=b,c=d`. */
@@ -95,6 +107,11 @@ export const gt = (n: number): Tag<number> => ({ name: "gt", ok: (v) => v > n })
 export const lte = (n: number): Tag<number> => ({ name: "lte", ok: (v) => v <= n });
 /** Less than `n`. */
 export const lt = (n: number): Tag<number> => ({ name: "lt", ok: (v) => v < n });
+/** From `least` to `most`, told as `name`. */
+export const range = (name: string, least: number, most: number): Tag<number> => ({
+  name,
+  ok: (v) => v >= least && v <= most,
+});
 /** One of these words. */
 export const oneof = (...words: string[]): Tag<string> => textTag("oneof", (v) => words.includes(v));
 /** A regular expression over the text, told as `tag`. */

@@ -1,6 +1,8 @@
 import { always, flag, given, object, text } from "../fields.ts";
-import { type Resource } from "../kind.ts";
+import { defineKind, type Resource } from "../kind.ts";
+import { onlyNamed } from "../problems.ts";
 import type { Of } from "../schema.ts";
+import { nameColumn, pointer, specColumn } from "./_columns.ts";
 
 const fields = object({
   spec: always(object({
@@ -19,3 +21,25 @@ const fields = object({
 export type ClusterInformationSpec = Of<typeof fields>["spec"];
 /** The cluster; there is one, `default`. */
 export type ClusterInformation = Resource<ClusterInformationSpec>;
+
+/** The kind. */
+export const clusterInformation = defineKind<ClusterInformation>({
+  kind: "ClusterInformation",
+  plural: "clusterinformations",
+  shortNames: ["clusterinfo", "clusterinfos"],
+  namespaced: false,
+  fields,
+  forbids: (action, { name }) =>
+    action === "create" && name !== "default" ? onlyNamed("a Cluster Information", "default") : undefined,
+  columns: [
+    nameColumn,
+    specColumn("CLUSTERGUID", (spec) => spec.clusterGUID ?? ""),
+    specColumn("CLUSTERTYPE", (spec) => spec.clusterType ?? ""),
+    specColumn("CALICOVERSION", (spec) => spec.calicoVersion ?? ""),
+    specColumn("DATASTOREREADY", (spec) => pointer(spec.datastoreReady)),
+  ],
+  example: {
+    metadata: { name: "default" },
+    spec: { clusterGUID: "0123456789abcdef0123456789abcdef", clusterType: "bare", datastoreReady: true },
+  },
+});

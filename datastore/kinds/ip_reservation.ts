@@ -1,7 +1,8 @@
 import { always, list, object, text } from "../fields.ts";
-import { type Resource } from "../kind.ts";
+import { defineKind, type Resource } from "../kind.ts";
 import type { Of } from "../schema.ts";
 import * as tags from "../tags.ts";
+import { joined, nameColumn, specColumn } from "./_columns.ts";
 
 const fields = object({
   spec: always(object({
@@ -13,3 +14,14 @@ const fields = object({
 export type IPReservationSpec = Of<typeof fields>["spec"];
 /** Addresses that are never given automatically. */
 export type IPReservation = Resource<IPReservationSpec>;
+
+/** The kind. */
+export const ipReservation = defineKind<IPReservation>({
+  kind: "IPReservation",
+  plural: "ipreservations",
+  shortNames: ["reservation", "reservations"],
+  namespaced: false,
+  fields,
+  columns: [nameColumn, specColumn("CIDRS", (spec) => joined(spec.reservedCIDRs, 80), "wide")],
+  example: { metadata: { name: "printers" }, spec: { reservedCIDRs: ["192.0.2.0/30"] } },
+});

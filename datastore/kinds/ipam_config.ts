@@ -1,6 +1,7 @@
 import { always, flag, given, integer, object, text } from "../fields.ts";
-import { type Resource } from "../kind.ts";
+import { defineKind, type Resource } from "../kind.ts";
 import type { Of } from "../schema.ts";
+import { nameColumn } from "./_columns.ts";
 
 const fields = object({
   spec: always(object({
@@ -16,3 +17,15 @@ const fields = object({
 export type IPAMConfigSpec = Of<typeof fields>["spec"];
 /** The older form of IPAM's settings, internal to Calico. */
 export type IPAMConfig = Resource<IPAMConfigSpec>;
+
+/** The kind; Calico's tools do not show it. */
+export const ipamConfig = defineKind<IPAMConfig>({
+  kind: "IPAMConfig",
+  plural: "ipamconfigs",
+  namespaced: false,
+  hasSchema: false,
+  internal: true,
+  fields,
+  columns: [nameColumn],
+  example: { metadata: { name: "default" }, spec: { strictAffinity: false, autoAllocateBlocks: true } },
+});

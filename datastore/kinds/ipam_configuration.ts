@@ -1,6 +1,8 @@
 import { always, flag, given, integer, object, text } from "../fields.ts";
-import { type Resource } from "../kind.ts";
+import { defineKind, type Resource } from "../kind.ts";
+import { onlyNamed } from "../problems.ts";
 import type { Of } from "../schema.ts";
+import { nameColumn, specColumn } from "./_columns.ts";
 
 const fields = object({
   spec: always(object({
@@ -16,3 +18,25 @@ const fields = object({
 export type IPAMConfigurationSpec = Of<typeof fields>["spec"];
 /** IPAM's settings as a resource. */
 export type IPAMConfiguration = Resource<IPAMConfigurationSpec>;
+
+/** The kind. */
+export const ipamConfiguration = defineKind<IPAMConfiguration>({
+  kind: "IPAMConfiguration",
+  plural: "ipamconfigurations",
+  shortNames: ["ipamconfig", "ipamconfigs"],
+  namespaced: false,
+  fields,
+  check({ spec }, refuse) {
+    const blocks = spec.maxBlocksPerHost ?? 0;
+    if (blocks < 0) refuse("MaxBlocksPerHost", "must be greater than or equal to 0", blocks);
+  },
+  forbids: (action, { name }) =>
+    action !== "delete" && name !== "default" ? onlyNamed("an IPAMConfiguration", "default") : undefined,
+  columns: [
+    nameColumn,
+    specColumn("STRICTAFFINITY", (spec) => String(spec.strictAffinity)),
+    specColumn("AUTOALLOCATEBLOCKS", (spec) => String(spec.autoAllocateBlocks)),
+    specColumn("MAXBLOCKSPERHOST", (spec) => String(spec.maxBlocksPerHost ?? 0), "wide"),
+  ],
+  example: { metadata: { name: "default" }, spec: { strictAffinity: false, autoAllocateBlocks: true } },
+});

@@ -1,8 +1,9 @@
 import { always, given, list, object, text } from "../fields.ts";
-import { type Resource } from "../kind.ts";
+import { defineKind, type Resource } from "../kind.ts";
 import { asNumber } from "../scalars.ts";
 import type { Of } from "../schema.ts";
 import * as tags from "../tags.ts";
+import { nameColumn, specColumn } from "./_columns.ts";
 
 const fields = object({
   spec: always(object({
@@ -39,3 +40,33 @@ const fields = object({
 export type NodeSpec = Of<typeof fields>["spec"];
 /** A host of the cluster. */
 export type Node = Resource<NodeSpec, Of<typeof fields>["status"]>;
+
+/** The kind. */
+export const node = defineKind<Node>({
+  kind: "Node",
+  plural: "nodes",
+  shortNames: ["no", "nos"],
+  namespaced: false,
+  hasSchema: false,
+  fields,
+  check({ spec }, refuse) {
+    if (spec.bgp && Object.values(spec.bgp).every((v) => v === "")) {
+      refuse("BGP", "Spec.BGP should not be empty", spec.bgp);
+    }
+  },
+  columns: [
+    nameColumn,
+    {
+      head: "ASN",
+      only: "wide",
+      value: ({ spec }, { asNumber }) => (spec.bgp ? String(spec.bgp.asNumber ?? `(${asNumber})`) : ""),
+    },
+    specColumn("IPV4", (spec) => spec.bgp?.ipv4Address ?? "", "wide"),
+    specColumn("IPV6", (spec) => spec.bgp?.ipv6Address ?? "", "wide"),
+  ],
+  example: {
+    metadata: { name: "node-1", labels: { rack: "r1" } },
+    spec: { bgp: { ipv4Address: "192.0.2.11/24" }, addresses: [{ address: "192.0.2.11", type: "InternalIP" }] },
+    status: {},
+  },
+});

@@ -1,8 +1,13 @@
-import { always, given, integer, integer64, list, object, text } from "../fields.ts";
-import { type Resource } from "../kind.ts";
+import { contains } from "../../lib/ip.ts";
+import { always, given, integer, integer64, list, object, type Refuse, text } from "../fields.ts";
+import { defineKind, type Resource } from "../kind.ts";
+import { endpointName } from "../names.ts";
+import { invalid } from "../problems.ts";
 import { dscp, protocol } from "../scalars.ts";
 import type { Of } from "../schema.ts";
 import * as tags from "../tags.ts";
+import { joined, nameColumn, specColumn } from "./_columns.ts";
+import { hasPorts } from "./rule.ts";
 
 const uint16: { readable: [number, number] } = { readable: [0, 65535] };
 
@@ -21,6 +26,13 @@ const fields = object({
       object({
         internalIP: always(text({ tags: [tags.ip] })),
         externalIP: always(text({ tags: [tags.ip] })),
+      }, {
+        rules({ internalIP, externalIP }, refuse) {
+          const [inside, outside] = [tags.parseNetOrIp(internalIP), tags.parseNetOrIp(externalIP)];
+          if (!inside) refuse("InternalIP", "invalid IP address", externalIP);
+          if (!outside) refuse("InternalIP", "invalid IP address", externalIP);
+          if (inside?.ip.v !== outside?.ip.v) refuse("ExternalIP", "mismatched IP versions", externalIP);
+        },
       }),
       { go: "IPNATs" },
     ),
@@ -31,11 +43,21 @@ const fields = object({
     interfaceName: text({ tags: [tags.interfaceName] }),
     mac: text({ go: "MAC", tags: [tags.mac] }),
     ports: list(object({
-      name: always(text({ tags: [tags.portName] })),
+      name: always(text({ tags: [tags.optionalPortName] })),
       protocol: always(protocol()),
       port: always(integer({ ...uint16, tags: [tags.gt(0)] })),
       hostPort: always(integer(uint16)),
       hostIP: always(text({ tags: [tags.net] })),
+    }, {
+      rules({ name, protocol, hostPort }, refuse) {
+        if (!hasPorts(protocol)) {
+          refuse("WorkloadEndpointPort.Protocol", "WorkloadEndpointPort protocol does not support ports.", protocol);
+        }
+        if (name === "" && hostPort === 0) {
+          const reason = "WorkloadEndpointPort name must not be empty if no HostPort is specified";
+          refuse("WorkloadEndpointPort.Name", reason, name);
+        }
+      },
     })),
     allowSpoofedSourcePrefixes: list(text({ tags: [tags.cidr] })),
     qosControls: given(object({
@@ -62,3 +84,77 @@ const fields = object({
 export type WorkloadEndpointSpec = Of<typeof fields>["spec"];
 /** One interface of a pod or container. */
 export type WorkloadEndpoint = Resource<WorkloadEndpointSpec>;
+
+/** The kind. */
+export const workloadEndpoint = defineKind<WorkloadEndpoint>({
+  kind: "WorkloadEndpoint",
+  plural: "workloadendpoints",
+  shortNames: ["wep", "weps"],
+  namespaced: true,
+  hasSchema: false,
+  fields,
+  defaults,
+  check: ({ spec }, refuse) => checkSpec(spec, refuse),
+  columns: [
+    { ...nameColumn, only: "wide" },
+    specColumn("WORKLOAD", (spec) => spec.workload || spec.pod || ""),
+    specColumn("NODE", (spec) => spec.node ?? ""),
+    specColumn("NETWORKS", (spec) => joined(spec.ipNetworks)),
+    specColumn("INTERFACE", (spec) => spec.interfaceName ?? ""),
+    specColumn("PROFILES", (spec) => joined(spec.profiles), "wide"),
+    specColumn("NATS", (spec) => joined(spec.ipNATs?.map((nat) => `{${nat.internalIP} ${nat.externalIP}}`)), "wide"),
+  ],
+  example: {
+    metadata: { name: "node--1-k8s-web--0-eth0", namespace: "shop", labels: { app: "web" } },
+    spec: {
+      orchestrator: "k8s",
+      node: "node-1",
+      pod: "web-0",
+      endpoint: "eth0",
+      ipNetworks: ["192.0.2.130/32"],
+      profiles: ["kns.shop"],
+      interfaceName: "cali18582a65b10",
+    },
+  },
+});
+
+/** The name is computed from the spec; namespace and orchestrator become labels that nobody can claim otherwise. */
+function defaults({ metadata, spec }: WorkloadEndpoint): void {
+  const { node = "", orchestrator = "", endpoint = "", pod, containerID, workload } = spec;
+  const name = endpointName({ node, orchestrator, endpoint, pod, containerID, workload });
+  if (metadata.name && metadata.name !== name) {
+    const reason =
+      `the WorkloadEndpoint name does not match the primary identifiers assigned in the Spec: expected name ${name}`;
+    throw invalid([{ field: "Name", value: metadata.name, reason }]);
+  }
+  metadata.name = name;
+  metadata.labels = {
+    ...metadata.labels,
+    "projectcalico.org/namespace": metadata.namespace ?? "",
+    "projectcalico.org/orchestrator": orchestrator,
+  };
+}
+
+function checkSpec(spec: WorkloadEndpointSpec, refuse: Refuse): void {
+  const networks = spec.ipNetworks ?? [];
+  for (const network of networks) {
+    const net = tags.parseNetOrIp(network);
+    if (!net) refuse("IPNetworks", "invalid CIDR", network);
+    else if (net.len !== (net.ip.v === 4 ? 32 : 128)) {
+      refuse("IPNetworks", "IP network contains multiple addresses", networks);
+    }
+  }
+  for (const [version, gateway] of [[4, spec.ipv4Gateway], [6, spec.ipv6Gateway]] as const) {
+    const net = gateway ? tags.parseNetOrIp(gateway) : undefined;
+    const field = `IPv${version}Gateway`;
+    if (gateway && !net) refuse(field, "invalid CIDR", gateway);
+    if (net && net.ip.v !== version) refuse(field, `invalid IPv${version} gateway address specified`, gateway);
+  }
+  const inside = (ip: string) => {
+    const address = tags.parseNetOrIp(ip)?.ip;
+    return networks.some((n) => address && tags.parseNetOrIp(n) && contains(tags.networkOf(n)!, address));
+  };
+  if (spec.ipNATs?.some((nat) => !inside(nat.internalIP))) {
+    refuse("IPNATs", "NAT is not in the endpoint networks", spec.ipNATs);
+  }
+}
