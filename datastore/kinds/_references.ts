@@ -1,0 +1,36 @@
+import { isObject, type Json, parseJson } from "../../lib/json64.ts";
+import { type Needs, resourcePrefix } from "../kind.ts";
+import { doesNotExist, identify, invalid } from "../problems.ts";
+
+/** `spec` of a stored value; undefined when it cannot be read. */
+export function storedSpec(value: string): Record<string, Json> | undefined {
+  try {
+    const object = parseJson(value);
+    return isObject(object) && isObject(object.spec) ? object.spec : undefined;
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined;
+    throw error;
+  }
+}
+
+/** Cluster-scoped objects that must exist, by name; the missing ones are told as `field`. */
+export function missingNames(plural: string, names: string[], field: string, reason: string): Needs | undefined {
+  if (names.length === 0) return undefined;
+  const keyOf = (name: string) => `${resourcePrefix}${plural}/${name}`;
+  return {
+    read: [...new Set(names.map(keyOf))],
+    verdict(values) {
+      const missing = names.filter((name) => !values.has(keyOf(name)));
+      return missing.length > 0 ? invalid([{ field, value: missing, reason }]) : undefined;
+    },
+  };
+}
+
+/** The tier of a policy must exist. */
+export function tierExists(tier: string): Needs {
+  const key = `${resourcePrefix}tiers/${tier}`;
+  return {
+    read: [key],
+    verdict: (values) => (values.has(key) ? undefined : doesNotExist(identify("Tier", tier))),
+  };
+}
