@@ -1,0 +1,73 @@
+/**
+ * Runs inside a bench's host: calls CNI plugins as a runtime does and measures whole processes. Reads one Plan as JSON
+ * from standard input, writes one Report.
+ */
+
+/** Calls to make: attachment i is container `<prefix>-i` in the namespace `<prefix>-i`. */
+export interface Plan {
+  program: string;
+  command: "ADD" | "DEL";
+  /** Network configuration, one plugin. */
+  config: unknown;
+  /** Folder of plugins that the plugin may call. */
+  path: string;
+  prefix: string;
+  count: number;
+  /** Calls that run at once. */
+  parallel: number;
+  /** Value of CNI_ARGS for attachment i; `%d` stands for i. */
+  args?: string;
+}
+
+/** What came of it. */
+export interface Report {
+  /** Milliseconds of each call that succeeded, from fork to exit, sorted. */
+  ms: number[];
+  /** From the first fork to the last exit. */
+  totalMs: number;
+  /** First addresses of the results. */
+  addresses: string[];
+  failures: string[];
+}
+
+async function call(plan: Plan, i: number, report: Report): Promise<void> {
+  const name = `${plan.prefix}-${i}`;
+  const start = performance.now();
+  const child = new Deno.Command(plan.program, {
+    env: {
+      ...{ CNI_COMMAND: plan.command, CNI_CONTAINERID: name, CNI_NETNS: `/run/netns/${name}` },
+      ...{ CNI_IFNAME: "eth0", CNI_PATH: plan.path, CNI_ARGS: (plan.args ?? "").replaceAll("%d", String(i)) },
+    },
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "null",
+  }).spawn();
+  const writer = child.stdin.getWriter();
+  await writer.write(new TextEncoder().encode(JSON.stringify(plan.config)));
+  await writer.close();
+  const { code, stdout } = await child.output();
+  const ms = performance.now() - start;
+  const text = new TextDecoder().decode(stdout);
+  if (code !== 0) return void report.failures.push(`${plan.command} ${name}: ${text.trim() || `exit code ${code}`}`);
+  report.ms.push(ms);
+  if (plan.command === "ADD") report.addresses.push(JSON.parse(text).ips[0].address);
+}
+
+/** Runs the plan's calls, at most `parallel` at once. */
+async function drive(plan: Plan): Promise<Report> {
+  const report: Report = { ms: [], totalMs: 0, addresses: [], failures: [] };
+  let next = 0;
+  const worker = async () => {
+    for (let i = next++; i < plan.count; i = next++) await call(plan, i, report);
+  };
+  const start = performance.now();
+  await Promise.all(Array.from({ length: plan.parallel }, worker));
+  report.totalMs = performance.now() - start;
+  report.ms.sort((a, b) => a - b);
+  return report;
+}
+
+if (import.meta.main) {
+  const plan = JSON.parse(await new Response(Deno.stdin.readable).text()) as Plan;
+  console.log(JSON.stringify(await drive(plan)));
+}

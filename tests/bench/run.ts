@@ -1,0 +1,9 @@
+/** `deno task bench NAME [option…]`: runs one bench and prints its table. Exit code 1 when a call failed or leaked. */
+const benches: Record<string, () => Promise<{ bench(args: string[]): Promise<number> }>> = {
+  cni: () => import("./cni.ts"),
+};
+
+const [name, ...args] = Deno.args;
+const load = benches[name ?? ""];
+if (!load) console.error(`usage: deno task bench ${Object.keys(benches).join(" | ")} [option…]`);
+Deno.exit(load ? await (await load()).bench(args) : 2);

@@ -1,0 +1,84 @@
+import { cniBinDir, cniConfDir } from "./containerd.ts";
+import type { Host, HostProcess } from "./host.ts";
+import { wait } from "./wait.ts";
+
+/** The binary that `deno task build` makes. */
+export const binary = new URL("../../build/tortie", import.meta.url).pathname;
+
+/** What a node of the lab is told. */
+export interface TortieOptions {
+  /** etcd, as `ETCD_ENDPOINTS` takes it. */
+  etcdEndpoint: string;
+  /** For the Kubernetes look-ups of the CNI plugin; without it pods are plain containers. */
+  kubeconfig?: string;
+  /** More environment, with Calico's names. */
+  env?: Record<string, string>;
+  /** Subcommand. Default "node". */
+  role?: string;
+}
+
+/** A `tortie node` that runs on a host and is ready. */
+export interface TortieNode {
+  readonly process: HostProcess;
+  /** Starts it again, after it was killed; waits until it is ready. */
+  start(): Promise<void>;
+  /** Runs `tortie ctl <words>` on the host. */
+  ctl(...words: string[]): Promise<string>;
+}
+
+/**
+ * Puts the binary, its links and its CNI configuration onto a host, starts it, and waits until it says it is ready.
+ * @throws with the end of its log when it ends or is not ready within 20 s.
+ */
+export async function startTortie(host: Host, options: TortieOptions): Promise<TortieNode> {
+  const env = {
+    ...{ ETCD_ENDPOINTS: options.etcdEndpoint, IP: "autodetect", CALICO_IPV4POOL_CIDR: "10.244.0.0/16" },
+    ...{ CALICO_IPV4POOL_IPIP: "Never", CALICO_IPV6POOL_CIDR: "none", CLUSTER_TYPE: "k8s,bgp" },
+    ...(options.kubeconfig ? { KUBECONFIG: options.kubeconfig } : {}),
+    ...options.env,
+  };
+  await linkPlugin(host);
+  let process = await run(host, env, options.role);
+  await Deno.writeTextFile(host.path(`${cniConfDir}/10-calico.conflist`), JSON.stringify(network(host, options)));
+  return {
+    get process() {
+      return process;
+    },
+    async start() {
+      process = await run(host, env, options.role);
+    },
+    ctl: (...words) => host.runOk(binary, ["ctl", ...words], { env }),
+  };
+}
+
+/** Puts the binary into the host's plugin folder, under the names that a runtime calls. */
+export async function linkPlugin(host: Host): Promise<void> {
+  const links = ["calico", "calico-ipam"].map((name) => `ln -sf ${binary} ${cniBinDir}/${name}`);
+  await host.runOk("sh", ["-c", `mkdir -p ${cniBinDir} ${cniConfDir} && ${links.join(" && ")}`]);
+}
+
+/** The configuration of the plugin alone, as a runtime hands it over on standard input. */
+export function pluginConfig(host: Host, options: TortieOptions): Record<string, unknown> {
+  return {
+    ...{ name: "k8s-pod-network", cniVersion: "1.0.0", type: "calico", log_level: "info", nodename: host.name },
+    ...{ datastore_type: "etcdv3", etcd_endpoints: options.etcdEndpoint, ipam: { type: "calico-ipam" } },
+    ...(options.kubeconfig ? { policy: { type: "k8s" }, kubernetes: { kubeconfig: options.kubeconfig } } : {}),
+  };
+}
+
+function network(host: Host, options: TortieOptions): unknown {
+  const { name, cniVersion, ...plugin } = pluginConfig(host, options);
+  return { name, cniVersion, plugins: [plugin] };
+}
+
+async function run(host: Host, env: Record<string, string>, role = "node"): Promise<HostProcess> {
+  const process = await host.start("tortie", binary, [role], env);
+  await wait(`tortie ${role} on ${host.name} to be ready`, async () => {
+    if (process.isEnded) return true;
+    return (await host.run("curl", ["-fsS", "--max-time", "2", "http://localhost:9099/readyz"])).code === 0;
+  }, { deadlineMs: 20_000, everyMs: 50 }).catch((error) => {
+    throw new Error(`${error.message}; the end of ${process.logFile}:\n${process.logTail()}`);
+  });
+  if (process.isEnded) throw new Error(`tortie ${role} on ${host.name} ended:\n${process.logTail()}`);
+  return process;
+}
