@@ -53,11 +53,12 @@ export function blocksOf(cidr: Cidr, pools: Pool[], text: string): Cidr[] {
   if (cidr.len > pool.blockSize) {
     throw new Problem({ code: "bad-input", what: `The requested CIDR (${text}) is smaller than the minimum.` });
   }
-  const count = blockCount(cidr, pool.blockSize);
+  const within = cidr.len < pool.cidr.len ? pool.cidr : cidr;
+  const count = blockCount(within, pool.blockSize);
   if (count > 65536n) {
     throw new Problem({ code: "bad-input", what: `The requested CIDR (${text}) has ${count} blocks.` });
   }
-  return Array.from({ length: Number(count) }, (_, i) => blockAt(cidr, pool.blockSize, BigInt(i)));
+  return Array.from({ length: Number(count) }, (_, i) => blockAt(within, pool.blockSize, BigInt(i)));
 }
 
 /**

@@ -169,12 +169,13 @@ export class Draft {
     return [...all].filter(([, value]) => value).sort(([a], [b]) => (a < b ? -1 : 1)).map(([, value]) => value!);
   }
 
-  /** Confirms an owner's affinity, or makes it. */
+  /** Confirms an owner's affinity, or makes it. One of an old form, without state, is left so while its block exists. */
   confirm(owner: string, cidr: Cidr): void {
     const key = affinityKey(owner, cidr);
     this.relyOn(key);
     const now = this.affinity(owner, cidr);
-    if (now?.state === "confirmed") return;
+    const isWritten = now?.stored.state !== undefined || this.view.revisionOf(blockKey(cidr)) !== 0n;
+    if (now?.state === "confirmed" && isWritten) return;
     this.#affinities.set(key, { owner, cidr, state: "confirmed", stored: now?.stored ?? {} });
   }
 

@@ -1,6 +1,6 @@
 import type { Cidr, Family, Ip } from "../lib/ip.ts";
 import type { Problem } from "../lib/problem.ts";
-import type { Compare, Event, Write } from "../datastore/store.ts";
+import type { Compare, Event, KeyValue, Write } from "../datastore/store.ts";
 
 /** What an address is for; a pool's `allowedUses` must name it. */
 export type Use = "Workload" | "Tunnel" | "LoadBalancer";
@@ -46,6 +46,8 @@ export interface AssignRequest {
   hostReserved?: HostReserved;
   /** When the handle has so many addresses of a version, they are the answer and no new one is taken (KubeVirt). */
   maxPerHandle?: number;
+  /** How long the caller waits. Default: the Allocator's. After it the outcome is problem "unavailable". */
+  deadlineMs?: number;
   /** Take fewer addresses when there are not enough. Default false: all or nothing is written. */
   partial?: boolean;
   /** Called with the chosen addresses each time a transaction is planned (again after a conflict), so it must be pure. */
@@ -81,6 +83,8 @@ export interface AssignOutcome {
   addresses: AssignedAddress[];
   shortages: Shortage[];
   problem?: Problem;
+  /** Values of the keys that `with` compared, when one of them was not as it wants: problem "conflict". */
+  current?: Map<string, KeyValue>;
   /** Absent when nothing was written. */
   commit?: Commit;
 }
@@ -101,6 +105,8 @@ export type ReleaseRequest =
      * It is written also when the handle does not exist.
      */
     with?: () => Extra;
+    /** How long the caller waits. Default: the Allocator's. After it the outcome is problem "unavailable". */
+    deadlineMs?: number;
   };
 
 /**
@@ -109,10 +115,12 @@ export type ReleaseRequest =
  */
 export interface ReleaseOutcome {
   released: Ip[];
-  /** True when the handle does not exist and no block that it names holds an address of it. */
+  /** True when the handle does not exist. */
   missing: boolean;
   /** Addresses that were not assigned, or are cooling down. */
   unallocated: Ip[];
   problem?: Problem;
+  /** Values of the keys that `with` compared, when one of them was not as it wants: problem "conflict". */
+  current?: Map<string, KeyValue>;
   commit?: Commit;
 }
