@@ -1,42 +1,47 @@
-import { type Cidr, type Family, formatIp, tryParseCidr } from "../lib/ip.ts";
-import { blockPrefix, handlePrefix, hostPrefix, resourcePrefix, virtualPrefix } from "../datastore/keys.ts";
-
-const kindPrefix = (plural: string) => `${resourcePrefix}${plural}/`;
+import type { Cidr, Family } from "../lib/ip.ts";
+import {
+  affinityKey as nodeAffinityKey,
+  affinityPrefix,
+  kindPrefix,
+  parseIpamKey,
+  resourceKey,
+  virtualAffinityKey,
+  virtualPrefix,
+} from "../datastore/keys.ts";
 
 /** Below it lie all pools. */
-export const poolPrefix = kindPrefix("ippools");
+export const poolPrefix = kindPrefix("IPPool");
 /** Below it lie all reservations. */
-export const reservationPrefix = kindPrefix("ipreservations");
+export const reservationPrefix = kindPrefix("IPReservation");
+/** Below it lie all nodes. */
+export const nodePrefix = kindPrefix("Node");
 /** The ClusterInformation, which says whether anybody may work. */
-export const readyKey = `${kindPrefix("clusterinformations")}default`;
+export const readyKey = resourceKey("ClusterInformation", "default");
 /** The Node resource of a node. */
-export const nodeKey = (node: string): string => `${kindPrefix("nodes")}${node}`;
-
-/** Below it lie the blocks of an IP version. */
-export const blocksPrefix = (v: Family): string => `${blockPrefix}ipv${v}/block/`;
-/** The key of a block: its CIDR with one `-` for the slash. */
-export const blockKey = (cidr: Cidr): string => `${blocksPrefix(cidr.v)}${cidrPart(cidr)}`;
-/** The key of a handle; the id goes in as it is. */
-export const handleKey = (id: string): string => `${handlePrefix}${id}`;
+export const nodeKey = (node: string): string => resourceKey("Node", node);
 
 /** The owner of a block as its `affinity` says it: `host:<node>`; for load balancers `virtual:<name>`. */
 export const ownerOf = (node: string, use: string): string => `${use === "LoadBalancer" ? "virtual" : "host"}:${node}`;
 
 /** Below it lie an owner's affinities of an IP version. */
 export function affinitiesPrefix(owner: string, v: Family): string {
-  const colon = owner.indexOf(":");
-  const prefix = owner.slice(0, colon) === "virtual" ? virtualPrefix : hostPrefix;
-  return `${prefix}${owner.slice(colon + 1)}/ipv${v}/block/`;
+  const { isVirtual, name } = parts(owner);
+  return isVirtual ? `${virtualPrefix}${name}/ipv${v}/block/` : affinityPrefix(name, v);
 }
 
 /** The key of an owner's affinity to a block. */
-export const affinityKey = (owner: string, cidr: Cidr): string => `${affinitiesPrefix(owner, cidr.v)}${cidrPart(cidr)}`;
+export function affinityKey(owner: string, cidr: Cidr): string {
+  const { isVirtual, name } = parts(owner);
+  return isVirtual ? virtualAffinityKey(name, cidr) : nodeAffinityKey(name, cidr);
+}
 
 /** The CIDR at the end of a block's or affinity's key; undefined when there is none. */
 export function cidrOfKey(key: string): Cidr | undefined {
-  const part = key.slice(key.lastIndexOf("/") + 1);
-  const dash = part.lastIndexOf("-");
-  return dash < 0 ? undefined : tryParseCidr(`${part.slice(0, dash)}/${part.slice(dash + 1)}`);
+  const parsed = parseIpamKey(key);
+  return parsed?.is === "block" || parsed?.is === "affinity" ? parsed.cidr : undefined;
 }
 
-const cidrPart = (cidr: Cidr) => `${formatIp(cidr)}-${cidr.len}`;
+function parts(owner: string): { isVirtual: boolean; name: string } {
+  const colon = owner.indexOf(":");
+  return { isVirtual: owner.slice(0, colon) === "virtual", name: owner.slice(colon + 1) };
+}

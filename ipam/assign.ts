@@ -1,5 +1,6 @@
 import { bits, type Cidr, cidrOf, type Family, formatCidr, formatIp, type Ip, ipAt } from "../lib/ip.ts";
 import { isProblem, Problem } from "../lib/problem.ts";
+import { blockKey, handleKey } from "../datastore/keys.ts";
 import { releaseIfUnselected } from "./affinities.ts";
 import { attributeOf, type Block, handleOf, isCooling, isFree, ordinalAt, ordinalsOf, takeOrdinal } from "./block.ts";
 import type { Draft } from "./draft.ts";
@@ -7,16 +8,7 @@ import { addCount, newHandle } from "./handle.ts";
 import { choosePools, poolHolding } from "./pools/select.ts";
 import type { AssignedAddress, AssignOutcome, AssignRequest, Shortage } from "./request.ts";
 import { attributeFor, borrow, listed, missing, type Search, type Take, takeNew, takeOwn } from "./search.ts";
-import {
-  affinitiesPrefix,
-  blockKey,
-  handleKey,
-  nodeKey,
-  ownerOf,
-  poolPrefix,
-  readyKey,
-  reservationPrefix,
-} from "./_keys.ts";
+import { affinitiesPrefix, nodeKey, ownerOf, poolPrefix, readyKey, reservationPrefix } from "./_keys.ts";
 
 /** Blocks of one IP version that a node may own when nobody says otherwise. */
 export const defaultMaxBlocks = 20;

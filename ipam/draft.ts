@@ -1,13 +1,13 @@
 import { type Cidr, type Family, formatCidr } from "../lib/ip.ts";
 import { writeJson } from "../lib/json64.ts";
 import { isProblem } from "../lib/problem.ts";
-import { ipamConfigKey } from "../datastore/keys.ts";
+import { blockKey, handleKey, ipamConfigKey } from "../datastore/keys.ts";
 import { type Compare, type Event, prefixRange, type Range, type Write } from "../datastore/store.ts";
 import { type Block, collectCooled, type Cooling, encodeBlock, isEmpty, newBlock } from "./block.ts";
 import { encodeHandle, type Handle, isSpent } from "./handle.ts";
 import type { Extra, HostReserved } from "./request.ts";
 import type { Affinity, IpamConfig, Stored, View } from "./view.ts";
-import { affinitiesPrefix, affinityKey, blockKey, handleKey } from "./_keys.ts";
+import { affinitiesPrefix, affinityKey } from "./_keys.ts";
 
 /** What a plan takes from outside: time and chance of one moment. */
 export interface Moment {

@@ -11,13 +11,13 @@ import {
   tryParseCidr,
 } from "../lib/ip.ts";
 import { isProblem, Problem } from "../lib/problem.ts";
+import { blockKey, handleKey } from "../datastore/keys.ts";
 import { keepOrDelete, releaseIfUnselected } from "./affinities.ts";
 import { attributeOf, type Block, handleOf, isCooling, ordinalAt, ordinalsOf, releaseOrdinals } from "./block.ts";
 import type { Draft } from "./draft.ts";
 import { addCount, setCount } from "./handle.ts";
 import { poolHolding } from "./pools/select.ts";
 import type { ReleaseAddress, ReleaseOutcome, ReleaseRequest } from "./request.ts";
-import { blockKey, handleKey } from "./_keys.ts";
 
 /** What planning a release came to, before it is committed. */
 export type ReleasePlanned = Omit<ReleaseOutcome, "commit">;

@@ -1,11 +1,12 @@
 import { type Cidr, contains, type Family, ipAt } from "../lib/ip.ts";
+import { blockFamilyPrefix } from "../datastore/keys.ts";
 import { type Attribute, attribute, type Block, isEmpty, takeNext } from "./block.ts";
 import type { Draft } from "./draft.ts";
 import { blockCount, blocksInOrder, inOrder } from "./pools/blocks.ts";
 import type { Pool } from "./pools/pool.ts";
 import type { AssignedAddress, AssignRequest } from "./request.ts";
 import { ageMs } from "./affinities.ts";
-import { affinitiesPrefix, blocksPrefix } from "./_keys.ts";
+import { affinitiesPrefix } from "./_keys.ts";
 
 /** A search for addresses of one IP version: where it may look, and what it has found. */
 export interface Search {
@@ -79,7 +80,7 @@ export function borrow(s: Search): string[] {
     }
     if (missing(s) > 0) exhausted.push(pool.text);
   }
-  if (missing(s) > 0) s.draft.relyOnAll(blocksPrefix(s.family));
+  if (missing(s) > 0) s.draft.relyOnAll(blockFamilyPrefix(s.family));
   return exhausted;
 }
 

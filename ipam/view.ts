@@ -1,7 +1,7 @@
 import { type Cidr, type Family, sameIp, tryParseCidrOrIp } from "../lib/ip.ts";
 import { isObject, type Json, parseJson, writeJson } from "../lib/json64.ts";
 import { messageOf, Problem } from "../lib/problem.ts";
-import { ipamConfigKey } from "../datastore/keys.ts";
+import { blockFamilyPrefix, blockKey, handleKey, ipamConfigKey, ipamPrefix } from "../datastore/keys.ts";
 import { type KeyValue, prefixRange, type Store } from "../datastore/store.ts";
 import { type Block, decodeBlock } from "./block.ts";
 import { decodeHandle, type Handle } from "./handle.ts";
@@ -10,11 +10,9 @@ import { type Reservations, reservationsOf } from "./reservations.ts";
 import {
   affinitiesPrefix,
   affinityKey,
-  blockKey,
-  blocksPrefix,
   cidrOfKey,
-  handleKey,
   nodeKey,
+  nodePrefix,
   poolPrefix,
   readyKey,
   reservationPrefix,
@@ -137,7 +135,7 @@ export function viewOf(reader: Reader, decoded: Decoded = new WeakMap()): View {
       reader.list(affinitiesPrefix(owner, v)).flatMap((kv) => tolerant(kv, (kv) => affinityOf(kv, owner)) ?? []),
     affinity: (owner, cidr) => tolerant(reader.get(affinityKey(owner, cidr)), (kv) => affinityOf(kv, owner)),
     block: (cidr) => tolerant(reader.get(blockKey(cidr)), blockOf),
-    blocks: (v) => all(blocksPrefix(v), blockOf),
+    blocks: (v) => all(blockFamilyPrefix(v), blockOf),
     handle(id) {
       const kv = reader.get(handleKey(id));
       return kv && { value: decode(kv, (kv) => decodeHandle(kv.value, kv.key)), key: kv.key, revision: kv.revision };
@@ -160,7 +158,7 @@ export async function coldReader(
   store: Store,
   options: { deadlineMs?: number; signal?: AbortSignal } = {},
 ): Promise<Reader> {
-  const prefixes = ["/calico/ipam/v2/", poolPrefix, reservationPrefix, nodeKey("")];
+  const prefixes = [ipamPrefix, poolPrefix, reservationPrefix, nodePrefix];
   const snapshot = await store.read([readyKey, ...prefixes.map(prefixRange)], options);
   const sorted = [...snapshot.values.values()].sort((a, b) => (a.key < b.key ? -1 : 1));
   return {

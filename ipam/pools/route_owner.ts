@@ -50,11 +50,12 @@ export function settingsDisagree(settings: RouteSettings): boolean {
 }
 
 function meaning(value: string | undefined, otherwise: ClusterRoutes): { ipip: boolean; none: boolean } {
-  const known: Record<ClusterRoutes, { ipip: boolean; none: boolean }> = {
-    Enabled: { ipip: true, none: true },
-    Disabled: { ipip: false, none: false },
-    EnabledIPIPOnly: { ipip: true, none: false },
-    EnabledNoEncapOnly: { ipip: false, none: true },
-  };
-  return known[(value ?? otherwise) as ClusterRoutes] ?? known[otherwise];
+  return known.get(value ?? otherwise) ?? known.get(otherwise)!;
 }
+
+const known = new Map<string, { ipip: boolean; none: boolean }>([
+  ["Enabled", { ipip: true, none: true }],
+  ["Disabled", { ipip: false, none: false }],
+  ["EnabledIPIPOnly", { ipip: true, none: false }],
+  ["EnabledNoEncapOnly", { ipip: false, none: true }],
+]);
