@@ -1,28 +1,27 @@
 import type { Mirror } from "../datastore/mirror.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Health } from "../lib/health.ts";
-import type { Logger } from "../lib/log.ts";
-import type { Problem } from "../lib/problem.ts";
-import type { Session } from "./bird_status.ts";
+import type { Fields, Logger } from "../lib/log.ts";
+import { Problem } from "../lib/problem.ts";
+import { type Applied, Bird, type BirdPaths, birdPaths } from "./bird.ts";
+import { render, sealOf } from "./bird_config.ts";
+import { birdGone } from "./bird_control.ts";
+import type { BirdState, Session } from "./bird_status.ts";
+import { serveCalicoSockets } from "./calico_sockets.ts";
+import { inputsOf } from "./inputs.ts";
+import { peersOf } from "./peers.ts";
+import { Findings, type KubernetesView, type Surroundings } from "./resources.ts";
+import { Snapshot } from "./snapshot.ts";
+import { readSurroundings } from "./surroundings.ts";
 
-/** Where BIRD lies and how it is started. Everything can be moved, for tests and for namespaces. */
-export interface BirdPaths {
-  /** The configuration that BIRD reads. Default `/run/tortie/bird.conf`. */
-  config: string;
-  /** Its control socket. Default `/run/tortie/bird.ctl`. */
-  control: string;
-  /** Its pid file. Default `/run/tortie/bird.pid`. */
-  pid: string;
-  /** Program and leading arguments, such as `ip netns exec h1 bird`. Default `bird`. */
-  program: string[];
-  /** BIRD's log file (rotated once at 1 MiB); undefined = syslog. */
-  log?: string;
-  /** Folder of Calico's sockets `bird.ctl` and `bird6.ctl`, which we answer; undefined = none. Default `/var/run/calico`. */
-  calicoSockets?: string;
+/** Files and folders of routing; BIRD's own are in BirdPaths. */
+export interface RoutingPaths extends BirdPaths {
+  /** Folder of Calico's sockets `bird.ctl` and `bird6.ctl`, which we answer; "" = none. Default `/var/run/calico`. */
+  calicoSockets: string;
   /** Folder of BGP passwords for hosts without Kubernetes: `<secret name>/<key>`. Default `/etc/tortie/secrets`. */
-  secrets?: string;
-  /** Folder whose `endpoint-status` tells of local workload peers. Default `/var/run/calico`. */
-  endpointStatus?: string;
+  secrets: string;
+  /** Folder that holds `endpoint-status`. Default CALICO_ENDPOINT_STATUS_PATH_PREFIX, else `/var/run/calico`. */
+  endpointStatus: string;
 }
 
 /** What routing is made of. */
@@ -30,7 +29,7 @@ export interface RoutingOptions {
   mirror: Mirror;
   /** This node's name. */
   node: string;
-  paths?: Partial<BirdPaths>;
+  paths?: Partial<RoutingPaths>;
   clock: Clock;
   log: Logger;
   health: Health;
@@ -38,42 +37,266 @@ export interface RoutingOptions {
   env: (name: string) => string | undefined;
   /** Ends the loop. BIRD and its routes stay. */
   signal: AbortSignal;
-  /** Nothing is announced for the first time before this resolves. A BIRD that runs already is not touched by it. */
+  /** BIRD is not started before this resolves, so nothing is announced too early. One that runs already is kept current. */
   dataplaneReady?: Promise<void>;
   /** Who starts BIRD: we, detached (default), or systemd, which is then only waited for. */
   startedBy?: "us" | "systemd";
+  /** Views of the Kubernetes API, newest last; without it services are announced by their ranges only. */
+  kubernetes?: AsyncIterable<KubernetesView>;
 }
 
 /** What routing tells of itself. */
 export interface RoutingStatus {
-  /** BIRD answers on its socket. */
-  running: boolean;
-  version?: string;
-  routerId?: string;
-  /** RFC 3339 without zone, as BIRD prints it in local time. */
-  startedAt?: string;
-  reconfiguredAt?: string;
-  /** True while BIRD recovers from a graceful restart. */
-  recovering: boolean;
+  /** What BIRD says; undefined when none answers. */
+  bird: BirdState | undefined;
   sessions: Session[];
   /** Objects that could not be used, or only in part. */
   problems: Problem[];
-  /** First line of the error of the last configuration that was refused; undefined when the last one was taken. */
+  /** Why the newest configuration is not in force; undefined when it is. */
   lastError?: string;
-  /** Times that BIRD was told to configure, and configurations refused, since this process started. */
-  configures: number;
-  refused: number;
+  /** Since this process started: BIRD was told to configure, was started, and configurations that it refused. */
+  counts: { configured: number; started: number; refused: number };
 }
 
 /** A running loop from the mirror to BIRD. */
 export interface Routing {
   /** Resolves after `signal`; rejects on a bug. */
   readonly done: Promise<void>;
+  /** BIRD itself, for its routes and for stopping it. */
+  readonly bird: Bird;
   /** Asks BIRD now. */
   status(): Promise<RoutingStatus>;
 }
 
+/** A burst of changes is one configuration: written when nothing came for this long, */
+const quietMs = 50;
+/** or when the first of them has waited this long. */
+const longestMs = 500;
+/** Between two looks at files, and at a BIRD that does not run. */
+const lookMs = 5_000;
+
 /** Starts the loop: mirror → inputs → peers → text → BIRD. Returns at once. */
-export function runRouting(_options: RoutingOptions): Routing {
-  throw new Error("not built yet");
+export function runRouting(options: RoutingOptions): Routing {
+  return new Loop(options);
+}
+
+class Loop implements Routing {
+  readonly done: Promise<void>;
+  readonly bird: Bird;
+  readonly #paths: RoutingPaths;
+  readonly #snapshot: Snapshot;
+  readonly #counts = { configured: 0, started: 0, refused: 0 };
+  #wakes = 0;
+  #woken = Promise.withResolvers<void>();
+  #synced = false;
+  #mayStart = false;
+  #kubernetes: KubernetesView | undefined;
+  #problems: Problem[] = [];
+  #lastError: string | undefined;
+  /** The surroundings of the last configuration, to notice a change of files. */
+  #seen = "";
+  /** The text that shall be in force. */
+  #wanted: string | undefined;
+  /** The text that BIRD refused: not tried again before an input changes it. */
+  #refused: string | undefined;
+
+  constructor(readonly options: RoutingOptions) {
+    const prefix = options.env("CALICO_ENDPOINT_STATUS_PATH_PREFIX") || "/var/run/calico";
+    const defaults = { calicoSockets: "/var/run/calico", secrets: "/etc/tortie/secrets", endpointStatus: prefix };
+    this.#paths = { ...birdPaths, ...defaults, ...options.paths };
+    this.#snapshot = new Snapshot(options.node);
+    const { clock, log, health, startedBy = "us" } = options;
+    this.bird = new Bird({ paths: this.#paths, clock, log, startedBy });
+    health.register("routing", 10 * lookMs);
+    this.done = this.#run();
+  }
+
+  async status(): Promise<RoutingStatus> {
+    const [bird, sessions] = await Promise.all([this.bird.state(), this.bird.sessions()]);
+    return { bird, sessions, problems: this.#problems, lastError: this.#lastError, counts: { ...this.#counts } };
+  }
+
+  async #run(): Promise<void> {
+    const { signal, clock, log } = this.options;
+    const stop = new AbortController();
+    const whole = AbortSignal.any([signal, stop.signal]);
+    const parts = [
+      this.#follow(whole),
+      this.#followKubernetes(whole),
+      this.#look(whole),
+      this.#watchBird(whole),
+      this.#work(whole),
+    ];
+    if (this.#paths.calicoSockets !== "") {
+      const { calicoSockets: folder, control } = this.#paths;
+      parts.push(serveCalicoSockets({ folder, control, clock, log, signal: whole }));
+    }
+    try {
+      await Promise.all(parts);
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    } finally {
+      stop.abort(new Error("routing has ended"));
+      await Promise.allSettled(parts);
+    }
+  }
+
+  #wake(): void {
+    this.#wakes++;
+    this.#woken.resolve();
+  }
+
+  /** Takes changes of etcd. While the mirror is not in sync there are none, so the last configuration stays. */
+  async #follow(signal: AbortSignal): Promise<void> {
+    for await (const changes of this.options.mirror.changes(signal)) {
+      const concerned = this.#snapshot.update(changes);
+      if (concerned || !this.#synced) this.#wake();
+      this.#synced = true;
+    }
+  }
+
+  async #followKubernetes(signal: AbortSignal): Promise<void> {
+    for await (const view of this.options.kubernetes ?? []) {
+      if (signal.aborted) return;
+      this.#kubernetes = view;
+      this.#wake();
+    }
+  }
+
+  /** Looks every few seconds at the files that were read and at what BIRD runs. */
+  async #look(signal: AbortSignal): Promise<void> {
+    const { clock, health } = this.options;
+    for (;;) {
+      await clock.sleep(lookMs, signal);
+      const runs = await this.bird.running();
+      if (this.#synced && fingerprint(await this.#surroundings(new Findings())) !== this.#seen) this.#wake();
+      if (this.#wanted !== undefined && this.#mayStart && runs !== sealOf(this.#wanted)) this.#wake();
+      const why = this.#synced
+        ? this.#lastError ?? (runs === undefined ? "BIRD does not run" : undefined)
+        : "no data yet";
+      health.report("routing", why === undefined, why);
+    }
+  }
+
+  /** Notices at once that BIRD ended. */
+  async #watchBird(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      const lived = await birdGone(this.#paths.control, signal);
+      if (signal.aborted) return;
+      if (lived) this.options.log.warn("BIRD ended", { control: this.#paths.control });
+      if (lived) this.#wake();
+      await this.options.clock.sleep(lived ? quietMs : 1_000, signal);
+    }
+  }
+
+  async #work(signal: AbortSignal): Promise<void> {
+    const { clock } = this.options;
+    for (;;) {
+      await unlessAborted(this.#woken.promise, signal);
+      const end = clock.monotonicMs() + longestMs;
+      for (let wakes = -1; wakes !== this.#wakes && clock.monotonicMs() < end;) {
+        wakes = this.#wakes;
+        await clock.sleep(quietMs, signal);
+      }
+      this.#woken = Promise.withResolvers<void>();
+      if (this.#synced) await this.#once(signal);
+    }
+  }
+
+  /** One pass from what is known to what BIRD runs. */
+  async #once(signal: AbortSignal): Promise<void> {
+    const { clock, log } = this.options;
+    const begin = clock.monotonicMs();
+    const findings = new Findings();
+    this.#snapshot.tell(findings);
+    const around = await this.#surroundings(findings);
+    this.#seen = fingerprint(around);
+    const speaker = inputsOf(this.#snapshot.resources, around, findings);
+    if (!speaker) {
+      this.#tell(findings.problems);
+      this.#lastError = "this node has no Node resource";
+      return;
+    }
+    const peers = peersOf(speaker, this.#snapshot.resources.bgpPeers.values(), around.peeringEndpoints, findings);
+    const text = render(speaker, peers, findings, { log: this.#paths.log });
+    this.#tell(findings.problems);
+    this.#wanted = text;
+    if (text === this.#refused) return;
+    await this.#waitForDataplane(signal);
+    try {
+      const applied = await this.bird.apply(text, around.passwords.values());
+      this.#take(applied, text, { sessions: peers.length, ms: Math.round(clock.monotonicMs() - begin) });
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      this.#lastError = error.message;
+      log.error("BIRD has not got its configuration, we try again", { why: error.message });
+    }
+  }
+
+  /** Holds back the start of BIRD, and with it every announcement, until the dataplane holds its first state. */
+  async #waitForDataplane(signal: AbortSignal): Promise<void> {
+    const { dataplaneReady } = this.options;
+    if (!this.#mayStart && dataplaneReady && await this.bird.running() === undefined) {
+      this.#lastError = "waits for the dataplane before BIRD starts";
+      await unlessAborted(dataplaneReady, signal);
+    }
+    this.#mayStart = true;
+  }
+
+  #take(applied: Applied, text: string, fields: Fields): void {
+    const { log } = this.options;
+    this.#refused = undefined;
+    this.#lastError = undefined;
+    if (applied.is === "refused") {
+      this.#counts.refused++;
+      this.#refused = text;
+      this.#lastError = `BIRD refuses the configuration: ${applied.line}`;
+      log.error("BIRD refuses the configuration, the last one stays", { why: applied.line });
+    } else if (applied.is === "configured") {
+      this.#counts.configured++;
+      log.info("BIRD configured", fields);
+    } else if (applied.is === "started") {
+      this.#counts.started++;
+      log.info("BIRD started", fields);
+    } else if (applied.is === "written") {
+      this.#lastError = "the configuration is written, systemd has not started BIRD yet";
+    }
+  }
+
+  /** Logs the problems that are new. */
+  #tell(problems: Problem[]): void {
+    const known = new Set(this.#problems.map((p) => p.message));
+    for (const { message, what, where, todo } of problems) {
+      if (!known.has(message)) this.options.log.warn("BGP input not usable as it is", { what, where, todo });
+    }
+    this.#problems = problems;
+  }
+
+  #surroundings(findings: Findings): Promise<Surroundings> {
+    const { node, env } = this.options;
+    const { secrets, endpointStatus } = this.#paths;
+    return readSurroundings(
+      { node, env, secrets, endpointStatus, kubernetes: this.#kubernetes },
+      this.#snapshot.resources,
+      findings,
+    );
+  }
+}
+
+/** Text that changes when passwords or peering endpoints do. */
+function fingerprint(around: Surroundings): string {
+  return JSON.stringify([[...around.passwords], around.peeringEndpoints.map((e) => JSON.stringify(e)).sort()]);
+}
+
+/** The promise's value, unless the signal is aborted first: then it rejects with the signal's reason. */
+async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  const over = Promise.withResolvers<never>();
+  const stop = () => over.reject(signal.reason);
+  signal.addEventListener("abort", stop, { once: true });
+  try {
+    if (signal.aborted) throw signal.reason;
+    return await Promise.race([promise, over.promise]);
+  } finally {
+    signal.removeEventListener("abort", stop);
+  }
 }
