@@ -29,6 +29,8 @@ export interface Report<K = unknown> {
   port: string;
   put: number;
   removed: number;
+  /** How many of them nobody had asked for anew: someone else had changed what is there. */
+  drift: number;
   /** What is not in sync, and why. */
   failed: ReadonlyMap<K, Failure>;
   /** Set when the port could not be read: nothing was touched. */
@@ -36,6 +38,9 @@ export interface Report<K = unknown> {
   /** In how many milliseconds a flush has something to try again; undefined = nothing waits. */
   retryInMs: number | undefined;
 }
+
+/** Half of a flush: "make" only puts, "break" only removes. Over several ports: make in order, then break backwards. */
+export type Phase = "make" | "break";
 
 /** Totals since the start; what metrics show. */
 export interface Counts {
@@ -76,7 +81,9 @@ export class Reconciler<K, V> {
   readonly #failed = new Map<K, Failure>();
   #unread: Failure | undefined;
   #last: Promise<unknown> = Promise.resolve();
-  #queued: Promise<Report<K>> | undefined;
+  readonly #queued = new Map<Phase | undefined, Promise<Report<K>>>();
+  /** Keys whose wish changed since they were last written, so that the rest is known to be drift. */
+  readonly #wished = new Set<K>();
   readonly #counts: Counts = { lists: 0, puts: 0, removes: 0, failures: 0 };
 
   constructor(port: Port<K, V>, options: ReconcilerOptions) {
@@ -102,6 +109,7 @@ export class Reconciler<K, V> {
     else this.#want.set(key, value);
     this.#failed.delete(key);
     this.#changed.add(key);
+    this.#wished.add(key);
   }
 
   /** Wants exactly this; what was wanted before and is not in `all` is wanted no more. */
@@ -110,14 +118,19 @@ export class Reconciler<K, V> {
     for (const [key, value] of all) this.want(key, value);
   }
 
+  /** Set while the port cannot be read. */
+  get unread(): Failure | undefined {
+    return this.#unread;
+  }
+
+  /** How many keys are wanted. */
+  get size(): number {
+    return this.#want.size;
+  }
+
   /** What is wanted at `key`. */
   wanted(key: K): V | undefined {
     return this.#want.get(key);
-  }
-
-  /** All keys that are wanted now. */
-  wantedKeys(): IterableIterator<K> {
-    return this.#want.keys();
   }
 
   /**
@@ -137,30 +150,42 @@ export class Reconciler<K, V> {
       this.#agrees(key);
   }
 
+  /** Nothing is to be done, nothing is in doubt, nothing failed. */
+  get inSync(): boolean {
+    return this.retryInMs === undefined;
+  }
+
   /** What is not in sync and why. */
   get failed(): ReadonlyMap<K, Failure> {
     return this.#failed;
   }
 
-  /** Makes the outside as wanted as far as possible. Calls during a flush share the next one. Never rejects for the port. */
-  flush(): Promise<Report<K>> {
-    if (this.#queued) return this.#queued;
+  /**
+   * Makes the outside as wanted as far as possible; a phase does half of it. Calls during a flush share the next one.
+   * Never rejects for the port.
+   */
+  flush(phase?: Phase): Promise<Report<K>> {
+    const queued = this.#queued.get(phase);
+    if (queued) return queued;
     const run = this.#last.then(() => {
-      this.#queued = undefined;
-      return this.#flushOnce();
+      this.#queued.delete(phase);
+      return this.#flushOnce(phase);
     });
-    this.#queued = run;
+    this.#queued.set(phase, run);
     this.#last = run.catch(() => {});
     return run;
   }
 
-  async #flushOnce(): Promise<Report<K>> {
-    if (!await this.#look()) return this.#report(0, 0);
-    const { put, remove } = this.#difference();
-    if (put.length + remove.length === 0) return this.#report(0, 0);
+  async #flushOnce(phase: Phase | undefined): Promise<Report<K>> {
+    if (!await this.#look()) return this.#report();
+    const { put, remove } = this.#difference(phase);
+    if (put.length + remove.length === 0) return this.#report();
+    const drift =
+      [...put.map(([key]) => key), ...remove].filter((key) => !this.#wished.delete(key) && !this.#failed.has(key))
+        .length;
     await this.#write(put, remove);
     if (this.#options.verify === "list") await this.#verify(put, remove);
-    return this.#report(put.length, remove.length);
+    return this.#report(put.length, remove.length, drift);
   }
 
   /** Reads what is in doubt; false when it cannot be read or is not due yet. */
@@ -195,7 +220,7 @@ export class Reconciler<K, V> {
     }
   }
 
-  #difference(): { put: [K, V][]; remove: K[] } {
+  #difference(phase: Phase | undefined): { put: [K, V][]; remove: K[] } {
     const now = this.#options.clock.monotonicMs();
     const put: [K, V][] = [], remove: K[] = [];
     const keys = this.#changed;
@@ -203,12 +228,18 @@ export class Reconciler<K, V> {
     this.#changed = new Set();
     for (const key of keys) {
       const want = this.#want.get(key);
-      if (this.#agrees(key)) this.#failed.delete(key);
+      if (this.#agrees(key)) this.#settle(key);
+      else if (phase === (want === undefined ? "make" : "break")) this.#changed.add(key);
       else if ((this.#failed.get(key)?.retryAtMs ?? 0) > now) continue;
       else if (want === undefined) remove.push(key);
       else put.push([key, want]);
     }
     return { put, remove };
+  }
+
+  #settle(key: K): void {
+    this.#failed.delete(key);
+    this.#wished.delete(key);
   }
 
   /** What we know to be there is what is wanted. */
@@ -257,7 +288,9 @@ export class Reconciler<K, V> {
     for (const key of remove) {
       if (!this.#failed.has(key) && this.#have.has(key)) this.#fail(key, new Error("removed, but it is still there"));
     }
-    for (const key of [...this.#changed]) if (this.#agrees(key)) this.#changed.delete(key);
+    for (const key of [...this.#changed]) {
+      if (this.#agrees(key)) this.#changed.delete(key);
+    }
   }
 
   #failure(before: Failure | undefined, error: unknown): Failure {
@@ -268,13 +301,16 @@ export class Reconciler<K, V> {
     return { why: messageOf(error), sinceMs: before?.sinceMs ?? now, retryAtMs: now + delay, times };
   }
 
-  #report(put: number, removed: number): Report<K> {
+  #report(put = 0, removed = 0, drift = 0): Report<K> {
     const { failed } = this;
-    return { port: this.#port.name, put, removed, failed, unread: this.#unread, retryInMs: this.#retryInMs() };
+    return { port: this.#port.name, put, removed, drift, failed, unread: this.#unread, retryInMs: this.retryInMs };
   }
 
-  /** While the port cannot be read nothing else can be done. */
-  #retryInMs(): number | undefined {
+  /**
+   * In how many milliseconds a flush has something to do; undefined = never by itself. While the port cannot be read
+   * nothing else can be done.
+   */
+  get retryInMs(): number | undefined {
     const doubt = this.#doubted === "all" || this.#doubted.size > 0;
     if (!this.#unread && (this.#changed.size > 0 || doubt)) return 0;
     const waits = (this.#unread ? [this.#unread] : [...this.#failed.values()]).map((f) => f.retryAtMs);

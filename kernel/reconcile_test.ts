@@ -196,6 +196,30 @@ Deno.test("doubt about a key reads only that key where the port can", async () =
   assert.equal(world.lists, 1);
 });
 
+Deno.test("a flush in two phases puts first and removes later", async () => {
+  const { world, reconciler } = start("ack");
+  world.entries.set("old", 1);
+  reconciler.want("a", 1);
+  assert.equal((await reconciler.flush("make")).retryInMs, 0, "there is something left to remove");
+  assert.deepEqual([...world.entries.keys()], ["old", "a"]);
+  assert.equal((await reconciler.flush("break")).retryInMs, undefined);
+  assert.deepEqual([...world.entries.keys()], ["a"]);
+});
+
+Deno.test("what someone else changed is reported as drift, what was asked for and what failed is not", async () => {
+  const { world, clock, reconciler } = start("ack");
+  world.broken.add("b");
+  reconciler.wantAll(new Map([["a", 1], ["b", 2]]));
+  assert.equal((await reconciler.flush()).drift, 0);
+  world.broken.clear();
+  await clock.advance(100);
+  assert.equal((await reconciler.flush()).drift, 0);
+  world.entries.delete("a");
+  world.entries.set("c", 1);
+  reconciler.doubt();
+  assert.equal((await reconciler.flush()).drift, 2);
+});
+
 /** One thing that happens to the pair of reconciler and world. */
 type Step =
   | { do: "want"; key: string; value: number | undefined }

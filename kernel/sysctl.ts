@@ -1,3 +1,4 @@
+import type { Clock } from "../lib/clock.ts";
 import { Problem } from "../lib/problem.ts";
 import type { Port } from "./reconcile.ts";
 
@@ -41,32 +42,34 @@ export function writeSysctl({ path, value, optional }: Sysctl): boolean {
 /** Reads are cut into slices of so many, so that thousands of interfaces do not hold up the event loop. */
 const slice = 200;
 
-/**
- * The switches that `wanted` names, by path. One that is no longer wanted keeps its value: most vanish with their
- * interface.
- */
-export function sysctlPort(wanted: () => Iterable<string>): Port<string, Sysctl> {
+/** The switches that `wanted` names. One that is no longer wanted keeps its value: most vanish with their interface. */
+export function sysctlPort(wanted: () => ReadonlyMap<string, Sysctl>, clock: Clock): Port<string, Sysctl> {
+  const read = async (keys: Iterable<string>) => {
+    const found = new Map<string, Sysctl>();
+    let reads = 0;
+    for (const key of [...keys]) {
+      const sysctl = wanted().get(key);
+      if (++reads % slice === 0) await clock.sleep(0);
+      const value = sysctl && readSysctl(sysctl.path);
+      // A kernel without an optional switch is as wanted.
+      if (value !== undefined) found.set(key, { ...sysctl!, value });
+      else if (sysctl?.optional) found.set(key, sysctl);
+    }
+    return found;
+  };
   return {
     name: "sysctls",
-    async list() {
-      const found = new Map<string, Sysctl>();
-      let reads = 0;
-      for (const path of [...wanted()]) {
-        if (++reads % slice === 0) await Promise.resolve();
-        const value = readSysctl(path);
-        if (value !== undefined) found.set(path, { path, value });
-      }
-      return found;
-    },
-    same: (have, want) => have.value === want.value,
+    list: () => read(wanted().keys()),
+    read,
+    same: (have, want) => have.path === want.path && have.value === want.value,
     apply(put) {
       const failed = new Map<string, Error>();
-      for (const [path, sysctl] of put) {
+      for (const [key, sysctl] of put) {
         try {
           writeSysctl(sysctl);
         } catch (error) {
           if (!(error instanceof Problem)) throw error;
-          failed.set(path, error);
+          failed.set(key, error);
         }
       }
       return Promise.resolve(failed);

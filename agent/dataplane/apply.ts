@@ -1,7 +1,21 @@
 import type { Clock } from "../../lib/clock.ts";
 import type { Health } from "../../lib/health.ts";
 import type { Logger } from "../../lib/log.ts";
+import { messageOf, Problem } from "../../lib/problem.ts";
+import type { Counts } from "../../kernel/reconcile.ts";
+import { readSysctl } from "../../kernel/sysctl.ts";
+import { type Change, changes } from "../../kernel/rtnetlink/changes.ts";
+import { getLink, listLinks } from "../../kernel/rtnetlink/link.ts";
+import { RtSocket } from "../../kernel/rtnetlink/socket.ts";
 import type { Desired } from "../desired.ts";
+import { Interfaces } from "../network/interfaces.ts";
+import { graceMs, isPodInterface, type Ownership } from "../network/local_routes.ts";
+import { interfaceNames, type WantedNetwork, wantedNetwork } from "../network/wanted.ts";
+import { doubtAfter } from "./_drift.ts";
+import { KernelPorts, type PortStatus } from "./_ports.ts";
+import { Waiters } from "./_waiters.ts";
+
+export type { PortStatus } from "./_ports.ts";
 
 /** True until rules of policies are programmed: all traffic passes. Shown by the log and by `ctl node status`. */
 export const trafficIsUnfiltered = true;
@@ -12,17 +26,8 @@ export interface DataplaneOptions {
   /** 0..1 source for jitter. */
   random: () => number;
   log: Logger;
-  /** Parts "dataplane" and "kernel changes" report here. */
+  /** Part "dataplane" reports here. */
   health: Health;
-}
-
-/** Whether one sort of thing in the kernel is as wanted. */
-export interface PortStatus {
-  /** "routes ip4 table 254". */
-  name: string;
-  wanted: number;
-  /** What is not in sync and why; empty = in sync. */
-  failed: { key: string; why: string; times: number }[];
 }
 
 /** What `ctl node status` shows of the kernel. */
@@ -34,16 +39,54 @@ export interface DataplaneStatus {
   ports: PortStatus[];
 }
 
+/** The loop says that it lives at least so often; it is taken for dead after six times that. */
+const heartbeatMs = 10_000;
+/** Wait before the kernel's changes are followed anew after an error. */
+const followAgainMs = 1_000;
+
 /** Keeps the kernel as desired: applies changes, repairs drift within a second, looks at everything periodically. */
 export class Dataplane implements AsyncDisposable {
+  readonly #options: DataplaneOptions;
+  readonly #socket = RtSocket.open();
+  readonly #interfaces = new Interfaces();
+  readonly #ports: KernelPorts;
+  readonly #waiters: Waiters;
+  readonly #stop = new AbortController();
+  readonly #rpFilter = readSysctl("net/ipv4/conf/default/rp_filter");
+  readonly #tasks: Promise<void>[];
+  #desired: Desired | undefined;
+  #wanted: WantedNetwork | undefined;
+  #knownInterfaces: ReadonlySet<string> = new Set();
+  #wake = Promise.withResolvers<void>();
+  /** Monotonic times of the next look at everything, of the next end of a back-off, and of a grace period. */
+  #routeRefreshAt = Infinity;
+  #interfaceRefreshAt = Infinity;
+  #retryAt = Infinity;
+  #graceEndAt = Infinity;
+  #syncedOnce = false;
+
+  private constructor(options: DataplaneOptions) {
+    this.#options = options;
+    this.#ports = new KernelPorts(this.#socket, options, {
+      wanted: () => this.#wanted,
+      ownership: () => this.#ownership(),
+    });
+    this.#waiters = new Waiters(options.clock, () => this.#wake.resolve());
+    options.health.register("dataplane", 6 * heartbeatMs);
+    this.#tasks = [this.#follow(), this.#run()];
+  }
+
   /** Opens its sockets and follows the kernel's changes. Touches nothing before the first apply(). @throws Problem. */
-  static start(_options: DataplaneOptions): Dataplane {
-    throw new Error("not built yet");
+  static start(options: DataplaneOptions): Dataplane {
+    return new Dataplane(options);
   }
 
   /** From now on this must hold. Returns at once; changes that come together are flushed together. */
-  apply(_desired: Desired): void {
-    throw new Error("not built yet");
+  apply(desired: Desired): void {
+    const before = this.#desired?.settings;
+    this.#desired = desired;
+    if (JSON.stringify(before, replacer) !== JSON.stringify(desired.settings, replacer)) this.#newSettings();
+    this.#wake.resolve();
   }
 
   /**
@@ -53,16 +96,199 @@ export class Dataplane implements AsyncDisposable {
    * @throws Problem "kernel" with the kernel's words; "not-ready" when `deadlineMs` (default 10,000) passes first, with
    * what is missing.
    */
-  enforced(_endpointKey: string, _deadlineMs?: number): Promise<void> {
-    throw new Error("not built yet");
+  enforced(endpointKey: string, deadlineMs = 10_000): Promise<void> {
+    return this.#waiters.add(endpointKey, deadlineMs, () => this.#missing(endpointKey));
   }
 
+  /** What `ctl node status` shows. */
   status(): DataplaneStatus {
-    throw new Error("not built yet");
+    return {
+      inSync: this.#syncedOnce && this.#ports.inSync(),
+      unfiltered: trafficIsUnfiltered,
+      endpoints: this.#desired?.endpoints.size ?? 0,
+      ports: this.#ports.status(),
+    };
+  }
+
+  /** Totals of each port, for metrics, and netlink requests that changed something. */
+  counts(): { netlinkWrites: number; ports: Record<string, Readonly<Counts>> } {
+    return { netlinkWrites: this.#socket.writes, ports: this.#ports.counts() };
   }
 
   /** Stops following and closes. What is programmed stays. */
-  [Symbol.asyncDispose](): Promise<void> {
-    throw new Error("not built yet");
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort(new Error("dataplane is closed"));
+    await Promise.all(this.#tasks);
+    this.#waiters.rejectAll(new Problem({ code: "not-ready", what: "the agent is stopping" }));
+    this.#socket[Symbol.dispose]();
+  }
+
+  /** Feeds the kernel's changes into doubt; lost ones and errors mean that everything is in doubt. */
+  async #follow(): Promise<void> {
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      try {
+        for await (const batch of changes(signal)) this.#observe(batch);
+      } catch (error) {
+        this.#options.log.error("kernel changes are not followed", { why: messageOf(error) });
+        await this.#options.clock.sleep(followAgainMs, signal).catch(() => {});
+      }
+    }
+  }
+
+  #observe(batch: Change[]): void {
+    const now = this.#options.clock.monotonicMs();
+    let interesting = false;
+    for (const change of batch) {
+      if (change.what === "everything") {
+        this.#lookAtLinks();
+        this.#ports.doubtAll();
+        interesting = true;
+      } else if (change.what === "link") {
+        interesting = this.#interfaces.update(change.link, change.removed, now) || interesting;
+      }
+      if (this.#wanted) interesting = doubtAfter(change, this.#wanted, this.#ports, this.#ownership()) || interesting;
+    }
+    if (interesting) this.#wake.resolve();
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      await this.#somethingToDo(signal);
+      if (signal.aborted) return;
+      try {
+        this.#lookAgainIfDue();
+        if (this.#desired) await this.#flush(this.#desired);
+        this.#waiters.settle();
+        this.#report();
+      } catch (error) {
+        // A port's failure is in its report; this is the socket itself, or a bug. Nothing is lost: the next turn starts over.
+        this.#options.log.error("kernel was not brought up to date", { why: messageOf(error) });
+        this.#options.health.report("dataplane", false, messageOf(error));
+        this.#ports.doubtAll();
+        this.#retryAt = this.#options.clock.monotonicMs() + followAgainMs;
+      }
+    }
+  }
+
+  /** Waits for a wake-up or for the next time that is due. */
+  async #somethingToDo(signal: AbortSignal): Promise<void> {
+    const now = this.#options.clock.monotonicMs();
+    const times = [this.#routeRefreshAt, this.#interfaceRefreshAt, this.#retryAt, this.#graceEndAt];
+    const due = Math.min(...times, now + heartbeatMs);
+    const over = new AbortController();
+    const timer = this.#options.clock.sleep(Math.max(0, due - now), AbortSignal.any([signal, over.signal]));
+    await Promise.race([this.#wake.promise, timer.catch(() => {})]);
+    over.abort();
+    this.#wake = Promise.withResolvers();
+  }
+
+  /** Make in the ports' order, then break backwards. A raised interface is seen at once, because routes need it. */
+  async #flush(desired: Desired): Promise<void> {
+    this.#retryAt = Infinity;
+    this.#lookForAwaited(desired);
+    this.#want(desired);
+    const before = await this.#ports.makeBeforeRoutes();
+    if (before.raised) {
+      this.#lookAtLinks();
+      this.#want(desired);
+    }
+    const reports = [...before.reports, ...await this.#ports.finish(desired.settings)];
+    const now = this.#options.clock.monotonicMs();
+    this.#retryAt = now + this.#ports.retryInMs();
+    this.#graceEndAt = this.#nextGraceEnd(now);
+    for (const { port, drift } of reports) {
+      if (drift > 0 && this.#syncedOnce) this.#options.log.info("drift repaired", { port, entries: drift });
+    }
+  }
+
+  #want(desired: Desired): void {
+    this.#knownInterfaces = interfaceNames(desired.endpoints.values());
+    this.#wanted = wantedNetwork(desired, { interfaces: this.#interfaces, rpFilter: this.#rpFilter });
+    this.#ports.want(this.#wanted);
+  }
+
+  /** The notification of a new interface may still be under way when its endpoint is waited for. */
+  #lookForAwaited(desired: Desired): void {
+    for (const key of this.#waiters.keys()) {
+      const name = desired.endpoints.get(key)?.interfaceName;
+      const link = name === undefined || this.#interfaces.named(name) ? undefined : getLink(this.#socket, name);
+      if (link) this.#interfaces.update(link, false, this.#options.clock.monotonicMs());
+    }
+  }
+
+  #lookAtLinks(): void {
+    this.#interfaces.replace(listLinks(this.#socket).values(), this.#options.clock.monotonicMs());
+  }
+
+  /** Why an endpoint is not in force yet; undefined = it is. @throws Problem when the kernel refused a part of it. */
+  #missing(key: string): string | undefined {
+    const endpoint = this.#desired?.endpoints.get(key);
+    if (!endpoint) return "the endpoint is not known to the agent";
+    const entries = this.#wanted?.ofEndpoint.get(key);
+    if (entries) return this.#ports.missing(entries);
+    return this.#interfaces.named(endpoint.interfaceName)
+      ? `interface ${endpoint.interfaceName} belongs to another endpoint`
+      : `interface ${endpoint.interfaceName} does not exist`;
+  }
+
+  #ownership(): Ownership {
+    return {
+      interfaces: this.#interfaces,
+      settings: this.#desired!.settings,
+      knownInterfaces: this.#knownInterfaces,
+      nowMs: this.#options.clock.monotonicMs(),
+    };
+  }
+
+  /** What is ours may have changed with the settings. */
+  #newSettings(): void {
+    this.#ports.doubtAll();
+    this.#scheduleRefresh();
+  }
+
+  #scheduleRefresh(): void {
+    const { routeRefreshMs, interfaceRefreshMs } = this.#desired!.settings;
+    const now = this.#options.clock.monotonicMs();
+    const jitter = 1 + this.#options.random() / 10;
+    this.#routeRefreshAt = routeRefreshMs === 0 ? Infinity : now + routeRefreshMs * jitter;
+    this.#interfaceRefreshAt = interfaceRefreshMs === 0 ? Infinity : now + interfaceRefreshMs * jitter;
+  }
+
+  #lookAgainIfDue(): void {
+    const now = this.#options.clock.monotonicMs();
+    if (now >= Math.min(this.#routeRefreshAt, this.#graceEndAt)) this.#ports.doubtRoutes();
+    if (now >= this.#interfaceRefreshAt) {
+      this.#lookAtLinks();
+      this.#ports.doubtInterfaces();
+    }
+    if (now >= Math.min(this.#routeRefreshAt, this.#interfaceRefreshAt)) this.#scheduleRefresh();
+  }
+
+  /** Routes on the interface of an unknown endpoint become ours when its grace period ends: look at them then. */
+  #nextGraceEnd(now: number): number {
+    let next = Infinity;
+    for (const { name, firstSeenMs } of this.#interfaces.all()) {
+      if (this.#knownInterfaces.has(name) || !isPodInterface(name, this.#desired!.settings)) continue;
+      const end = firstSeenMs + graceMs;
+      if (end > now) next = Math.min(next, end);
+    }
+    return next;
+  }
+
+  #report(): void {
+    const { log, health } = this.#options;
+    const failures = this.#ports.status().flatMap(({ name, failed }) => failed.map((f) => ({ port: name, ...f })));
+    for (const { port, key, why } of failures) log.warn("kernel is not as wanted", { port, key, why });
+    const inSync = this.#desired !== undefined && this.#ports.inSync();
+    if (inSync && !this.#syncedOnce) {
+      this.#syncedOnce = true;
+      log.info("kernel is as wanted", { endpoints: this.#desired!.endpoints.size });
+    }
+    const why = this.#desired ? "kernel is not as wanted yet" : "nothing is known from the datastore yet";
+    health.report("dataplane", this.#syncedOnce, why);
   }
 }
+
+const replacer = (_key: string, value: unknown) => (typeof value === "bigint" ? String(value) : value);

@@ -182,30 +182,22 @@ export interface LinkState {
 }
 
 /**
- * Administrative state of those links whose names `wanted` answers. It makes and deletes no link: a name without a link
- * fails, a name that is no longer wanted is left as it is.
+ * Administrative state of the links whose indexes `wanted` answers. It makes and deletes no link: an index without a link
+ * fails, one that is no longer wanted is left as it is.
  */
-export function linkStatePort(socket: RtSocket, wanted: () => Iterable<string>): Port<string, LinkState> {
+export function linkStatePort(socket: RtSocket, wanted: () => Iterable<number>): Port<number, LinkState> {
+  const read = (indexes: readonly number[]) => {
+    const links = socket.batch(indexes.map(linkQuery)).flatMap((a) => a.messages).map(decodeLink);
+    return Promise.resolve(new Map(links.flatMap((l) => (l ? [[l.index, { up: l.up }] as const] : []))));
+  };
   return {
     name: "link state",
-    list() {
-      const names = new Set(wanted());
-      const links = names.size === 0 ? [] : [...listLinks(socket).values()];
-      return Promise.resolve(new Map(links.filter((l) => names.has(l.name)).map((l) => [l.name, { up: l.up }])));
-    },
+    list: () => read([...wanted()]),
+    read,
     same: (have, want) => have.up === want.up,
     apply(put) {
-      const failed = new Map<string, Error>();
-      const found = socket.batch(put.map(([name]) => linkQuery(name)));
-      const steps = put.flatMap(([name, state], i) => {
-        const link = found[i]!.messages.map(decodeLink)[0];
-        if (!link) failed.set(name, found[i]!.error ?? new Error("no such link"));
-        return link ? [{ name, request: setLink(link.index, state) }] : [];
-      });
-      socket.batch(steps.map((s) => s.request)).forEach((answer, i) => {
-        if (answer.error) failed.set(steps[i]!.name, answer.error);
-      });
-      return Promise.resolve(failed);
+      const answers = socket.batch(put.map(([index, state]) => setLink(index, state)));
+      return Promise.resolve(new Map(answers.flatMap(({ error }, i) => (error ? [[put[i]![0], error]] : []))));
     },
   };
 }

@@ -183,10 +183,10 @@ export function routePort(socket: RtSocket, options: RoutePortOptions): Port<str
     same: sameRoute,
     apply(put, remove) {
       const failed = new Map<string, Error>();
+      const taken = send(socket, put.map(([key, r]) => [key, addRoute(r)]), failed, E.EXIST);
+      if (taken.size > 0) replaceOwn(socket, put.filter(([key]) => taken.has(key)), all(), owns, failed);
       const have = remove.length > 0 ? owned() : new Map<string, Route>();
       send(socket, remove.flatMap((key) => have.has(key) ? [[key, removeRoute(have.get(key)!)]] : []), failed, E.SRCH);
-      const taken = send(socket, put.map(([key, r]) => [key, addRoute(r)]), failed, E.EXIST);
-      if (taken.length > 0) replaceOwn(socket, put.filter(([key]) => taken.includes(key)), all(), owns, failed);
       return Promise.resolve(failed);
     },
   };
@@ -209,11 +209,16 @@ function replaceOwn(
 }
 
 /** Sends requests; errors go to `failed`, except `tolerated`, whose keys are returned. */
-function send(socket: RtSocket, steps: [string, Request][], failed: Map<string, Error>, tolerated?: number): string[] {
-  const tolerable: string[] = [];
+function send(
+  socket: RtSocket,
+  steps: [string, Request][],
+  failed: Map<string, Error>,
+  tolerated?: number,
+): Set<string> {
+  const tolerable = new Set<string>();
   socket.batch(steps.map(([, request]) => request)).forEach(({ error }, i) => {
     const key = steps[i]![0];
-    if (tolerated !== undefined && isErrno(error, tolerated)) tolerable.push(key);
+    if (tolerated !== undefined && isErrno(error, tolerated)) tolerable.add(key);
     else if (error) failed.set(key, error);
   });
   return tolerable;

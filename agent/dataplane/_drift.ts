@@ -1,0 +1,73 @@
+import { table } from "../../kernel/rtnetlink/route.ts";
+import type { Change } from "../../kernel/rtnetlink/changes.ts";
+import { type Neighbour, neighbourKey } from "../../kernel/rtnetlink/neighbour.ts";
+import { type Route, routeKey, sameRoute } from "../../kernel/rtnetlink/route.ts";
+import { type Ownership, ownsNeighbour, ownsRoute } from "../network/local_routes.ts";
+import type { WantedNetwork } from "../network/wanted.ts";
+import type { KernelPorts } from "./_ports.ts";
+
+/**
+ * Raises doubt where a change of the kernel does not fit what is wanted. The echo of our own writes fits, so it costs
+ * nothing; so does what others do to things that are not ours.
+ * @returns true when there is something to look at.
+ */
+export function doubtAfter(change: Change, wanted: WantedNetwork, ports: KernelPorts, ours: Ownership): boolean {
+  switch (change.what) {
+    case "link":
+      return doubtLink(change.link.index, change.removed, change.link.up, wanted, ports);
+    case "route":
+      return doubtRoute(change.route, change.removed, wanted, ports, ours);
+    case "neighbour":
+      return doubtNeighbour(change.neighbour, change.removed, wanted, ports, ours);
+    case "sysctl":
+      return doubtSysctls(change.index, wanted, ports);
+    default:
+      return false;
+  }
+}
+
+/** The kernel drops routes of an interface that goes down without telling of the IPv4 ones. */
+function doubtLink(index: number, removed: boolean, up: boolean, wanted: WantedNetwork, ports: KernelPorts): boolean {
+  if (!wanted.links.has(index) || (up && !removed)) return false;
+  ports.links.doubt([index]);
+  ports.doubtRoutes();
+  return true;
+}
+
+function doubtRoute(
+  route: Route,
+  removed: boolean,
+  wanted: WantedNetwork,
+  ports: KernelPorts,
+  ours: Ownership,
+): boolean {
+  if (route.table !== table.main) return false;
+  const [port, all] = route.dst.v === 4 ? [ports.routes4, wanted.routes4] : [ports.routes6, wanted.routes6];
+  const want = all.get(routeKey(route));
+  const fits = want ? !removed && sameRoute(route, want) : removed || !ownsRoute(route, ours);
+  if (!fits) port.doubt();
+  return !fits;
+}
+
+function doubtNeighbour(
+  neighbour: Neighbour,
+  removed: boolean,
+  wanted: WantedNetwork,
+  ports: KernelPorts,
+  ours: Ownership,
+): boolean {
+  if (neighbour.ip.v !== 4 || neighbour.proxy) return false;
+  const want = wanted.neighbours.get(neighbourKey(neighbour));
+  const fits = want
+    ? !removed && neighbour.permanent && neighbour.mac === want.mac
+    : removed || !neighbour.permanent || !ownsNeighbour(neighbour, ours);
+  if (!fits) ports.neighbours.doubt();
+  return !fits;
+}
+
+/** The kernel tells which interface's switches changed, not which switch: those of "all" and "default" are the host's. */
+function doubtSysctls(index: number, wanted: WantedNetwork, ports: KernelPorts): boolean {
+  const keys = wanted.sysctlsOf.get(index < 0 ? 0 : index) ?? [];
+  ports.sysctls.doubt(keys);
+  return keys.length > 0;
+}

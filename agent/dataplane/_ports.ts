@@ -1,0 +1,158 @@
+import type { Clock } from "../../lib/clock.ts";
+import { Problem } from "../../lib/problem.ts";
+import { type Counts, type Port, Reconciler, type Report } from "../../kernel/reconcile.ts";
+import { sysctlPort } from "../../kernel/sysctl.ts";
+import { linkStatePort } from "../../kernel/rtnetlink/link.ts";
+import { neighbourPort } from "../../kernel/rtnetlink/neighbour.ts";
+import { routePort } from "../../kernel/rtnetlink/route.ts";
+import type { RtSocket } from "../../kernel/rtnetlink/socket.ts";
+import type { NetworkSettings } from "../desired.ts";
+import { type Ownership, ownsNeighbour, ownsRoute } from "../network/local_routes.ts";
+import type { EndpointEntries, WantedNetwork } from "../network/wanted.ts";
+
+/** Whether one sort of thing in the kernel is as wanted. */
+export interface PortStatus {
+  /** "routes ip4 table 254". */
+  name: string;
+  wanted: number;
+  /** What is not in sync and why; empty = in sync. */
+  failed: { key: string; why: string; times: number }[];
+}
+
+/**
+ * In which order things are made; they are broken backwards. What is before `links` must be there before a packet can
+ * pass (chains and sets join there); what is after it needs the interface up.
+ */
+const order = ["sysctls", "links", "neighbours", "routes4", "routes6"] as const;
+type Name = typeof order[number];
+const raise: Name = "links";
+
+/** What the ports ask of their owner. */
+export interface PortsState {
+  wanted(): WantedNetwork | undefined;
+  ownership(): Ownership;
+}
+
+/** The kernel's ports of this node's network, each behind its reconciler, in their order. */
+export class KernelPorts {
+  readonly sysctls;
+  readonly links;
+  readonly neighbours;
+  readonly routes4;
+  readonly routes6;
+
+  constructor(socket: RtSocket, options: { clock: Clock; random: () => number }, state: PortsState) {
+    const { clock, random } = options;
+    const empty = new Map();
+    // The kernel acknowledges each netlink entry and tells of later changes; a written file proves nothing.
+    const acked = <K, V>(port: Port<K, V>) => new Reconciler(port, { clock, random, verify: "ack" });
+    const owns = (r: Parameters<typeof ownsRoute>[0]) => ownsRoute(r, state.ownership());
+    this.sysctls = new Reconciler(sysctlPort(() => state.wanted()?.sysctls ?? empty, clock), { clock, random });
+    this.links = acked(linkStatePort(socket, () => state.wanted()?.links.keys() ?? []));
+    this.neighbours = acked(neighbourPort(socket, 4, (n) => ownsNeighbour(n, state.ownership())));
+    this.routes4 = acked(routePort(socket, { family: 4, owns }));
+    this.routes6 = acked(routePort(socket, { family: 6, owns }));
+  }
+
+  /** Wants all of this and nothing else. */
+  want(wanted: WantedNetwork): void {
+    this.sysctls.wantAll(wanted.sysctls);
+    this.links.wantAll(wanted.links);
+    this.neighbours.wantAll(wanted.neighbours);
+    this.routes4.wantAll(wanted.routes4);
+    this.routes6.wantAll(wanted.routes6);
+  }
+
+  /** Makes what must hold before packets pass, then raises. `raised` = some interface is up that was not. */
+  async makeBeforeRoutes(): Promise<{ raised: boolean; reports: Report[] }> {
+    const reports: Report[] = [];
+    for (const name of order.slice(0, order.indexOf(raise) + 1)) reports.push(await this[name].flush("make"));
+    const { put, failed } = reports.at(-1)!;
+    return { raised: put > failed.size, reports };
+  }
+
+  /** Makes the rest, then breaks everything backwards. */
+  async finish(settings: NetworkSettings): Promise<Report[]> {
+    const active = order.filter((name) => isActive(name, settings));
+    const reports: Report[] = [];
+    for (const name of active.filter((name) => order.indexOf(name) > order.indexOf(raise))) {
+      reports.push(await this[name].flush("make"));
+    }
+    for (const name of active.toReversed()) reports.push(await this[name].flush("break"));
+    this.#active = active;
+    return reports;
+  }
+
+  #active: Name[] = [];
+
+  /** In how many milliseconds something is to be tried again; Infinity = nothing is. */
+  retryInMs(): number {
+    return Math.min(...this.#active.map((name) => this[name].retryInMs ?? Infinity));
+  }
+
+  /** Nothing is to be done and nothing failed. */
+  inSync(): boolean {
+    return this.#active.every((name) => this[name].inSync);
+  }
+
+  /** Everything may be other than we know. */
+  doubtAll(): void {
+    for (const name of order) this[name].doubt();
+  }
+
+  /** Somebody may have changed routes or neighbours. */
+  doubtRoutes(): void {
+    for (const name of ["neighbours", "routes4", "routes6"] as const) this[name].doubt();
+  }
+
+  /** Somebody may have changed interfaces or their switches. */
+  doubtInterfaces(): void {
+    this.links.doubt();
+    this.sysctls.doubt();
+  }
+
+  /**
+   * What of an endpoint is not there yet; undefined = all is.
+   * @throws Problem "kernel" when the kernel refused a part: waiting longer is no use to who waits.
+   */
+  missing(entries: EndpointEntries): string | undefined {
+    return this.#lacking(this.sysctls, entries.sysctls) ?? this.#lacking(this.links, entries.links) ??
+      (entries.raised ? undefined : "its interface is down") ??
+      this.#lacking(this.neighbours, entries.neighbours) ?? this.#lacking(this.routes4, entries.routes4) ??
+      this.#lacking(this.routes6, entries.routes6);
+  }
+
+  #lacking<K, V>(port: Reconciler<K, V>, keys: K[]): string | undefined {
+    for (const key of keys) {
+      const failure = port.failed.get(key);
+      if (failure) {
+        throw new Problem({ code: "kernel", what: `kernel refused: ${failure.why}`, where: `${port.name} ${key}` });
+      }
+      if (!port.holds(key)) {
+        return port.unread ? `${port.name}: ${port.unread.why}` : `${port.name}: ${key} is not there`;
+      }
+    }
+    return undefined;
+  }
+
+  /** What is wanted and what fails, by port. */
+  status(): PortStatus[] {
+    return this.#active.map((name) => {
+      const port: Reconciler<unknown, unknown> = this[name];
+      const failed = [...port.failed].map(([key, { why, times }]) => ({ key: String(key), why, times }));
+      const unread = port.unread ? [{ key: "", why: port.unread.why, times: port.unread.times }] : [];
+      return { name: port.name, wanted: port.size, failed: [...unread, ...failed] };
+    });
+  }
+
+  /** Totals by port. */
+  counts(): Record<string, Readonly<Counts>> {
+    return Object.fromEntries(order.map((name) => [this[name].name, this[name].counts]));
+  }
+}
+
+/** Routes may be switched off as a whole, and IPv6: then what is there stays as it is. */
+function isActive(name: Name, settings: NetworkSettings): boolean {
+  if (name === "routes6") return settings.ipv6 && !settings.routeSyncDisabled;
+  return name === "routes4" || name === "neighbours" ? !settings.routeSyncDisabled : true;
+}

@@ -1,0 +1,101 @@
+import type { Family } from "../../lib/ip.ts";
+import type { LinkState } from "../../kernel/rtnetlink/link.ts";
+import { neighbourKey, type StaticNeighbour } from "../../kernel/rtnetlink/neighbour.ts";
+import { type Route, routeKey } from "../../kernel/rtnetlink/route.ts";
+import type { Sysctl } from "../../kernel/sysctl.ts";
+import type { Desired, LocalEndpoint } from "../desired.ts";
+import type { Interfaces } from "./interfaces.ts";
+import {
+  blackholeRoute,
+  byInterface,
+  byPlace,
+  endpointNeighbours,
+  endpointRoutes,
+  familiesOf,
+} from "./local_routes.ts";
+import { hostSideSysctls, hostSysctls } from "./sysctls.ts";
+
+/** Entries of the kernel's ports, by their keys. */
+export interface WantedNetwork {
+  /** By interface index and path: an interface that is made anew has its switches anew. Index 0 = the whole host. */
+  sysctls: Map<string, Sysctl>;
+  /** Keys of `sysctls` by interface index. */
+  sysctlsOf: Map<number, string[]>;
+  /** By interface index. */
+  links: Map<number, LinkState>;
+  routes4: Map<string, Route>;
+  routes6: Map<string, Route>;
+  neighbours: Map<string, StaticNeighbour>;
+  /** What belongs to each endpoint, by its key; one that is missing here has no interface, or another has it. */
+  ofEndpoint: Map<string, EndpointEntries>;
+}
+
+/** Keys of one endpoint's entries. `raised` = its interface is up, without which there are no routes. */
+export interface EndpointEntries {
+  raised: boolean;
+  sysctls: string[];
+  links: number[];
+  routes4: string[];
+  routes6: string[];
+  neighbours: string[];
+}
+
+/** What the network's entries depend on besides Desired. */
+export interface HostFacts {
+  interfaces: Interfaces;
+  /** `net/ipv4/conf/default/rp_filter` at start. */
+  rpFilter: string | undefined;
+}
+
+/** Key of a switch of an interface. */
+export const sysctlKey = (index: number, path: string): string => `${index} ${path}`;
+
+/** Everything that the network of this node needs in the kernel. Pure; the whole of it each time. */
+export function wantedNetwork(desired: Desired, { interfaces, rpFilter }: HostFacts): WantedNetwork {
+  const { settings } = desired;
+  const ofHost = hostSysctls(settings).map((s): [string, Sysctl] => [sysctlKey(0, s.path), s]);
+  const wanted: WantedNetwork = {
+    sysctls: new Map(ofHost),
+    sysctlsOf: new Map([[0, ofHost.map(([key]) => key)]]),
+    links: new Map(),
+    routes4: new Map(),
+    routes6: new Map(),
+    neighbours: new Map(),
+    ofEndpoint: new Map(),
+  };
+  const routes: Route[] = desired.blackholes.map((block) => blackholeRoute(block, settings));
+  for (const [name, endpoint] of byInterface(desired.endpoints.values())) {
+    const on = interfaces.named(name);
+    if (!on) continue;
+    const sysctls = hostSideSysctls(name, familiesOf(endpoint), rpFilter)
+      .map((s): [string, Sysctl] => [sysctlKey(on.index, s.path), s]);
+    for (const [key, sysctl] of sysctls) wanted.sysctls.set(key, sysctl);
+    wanted.sysctlsOf.set(on.index, sysctls.map(([key]) => key));
+    wanted.links.set(on.index, { up: true });
+    const own = on.up ? endpointRoutes(endpoint, on, settings) : [];
+    const neighbours = on.up ? endpointNeighbours(endpoint, on) : [];
+    routes.push(...own);
+    for (const n of neighbours) wanted.neighbours.set(neighbourKey(n), n);
+    wanted.ofEndpoint.set(endpoint.key, {
+      raised: on.up,
+      sysctls: sysctls.map(([key]) => key),
+      links: [on.index],
+      ...keysOf(own, settings.routeSyncDisabled),
+      neighbours: neighbours.map(neighbourKey),
+    });
+  }
+  if (!settings.routeSyncDisabled) {
+    wanted.routes4 = byPlace(routes.filter((r) => r.dst.v === 4));
+    wanted.routes6 = byPlace(routes.filter((r) => r.dst.v === 6));
+  }
+  return wanted;
+}
+
+function keysOf(routes: Route[], disabled: boolean): Pick<EndpointEntries, "routes4" | "routes6"> {
+  const keys = (v: Family) => (disabled ? [] : routes.filter((r) => r.dst.v === v).map(routeKey));
+  return { routes4: keys(4), routes6: keys(6) };
+}
+
+/** Names of the interfaces that endpoints of this node have. */
+export const interfaceNames = (endpoints: Iterable<LocalEndpoint>): Set<string> =>
+  new Set(byInterface(endpoints).keys());
