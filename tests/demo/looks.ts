@@ -1,0 +1,48 @@
+import { runOk } from "../../lib/process.ts";
+import type { Story } from "./story.ts";
+import type { World } from "./world.ts";
+
+/** Where BIRD of a host answers. */
+export const birdSocket = "/run/tortie/bird.ctl";
+
+/** Shows the world as an operator would look at it: endpoints, addresses, BGP, routes. */
+export async function look(story: Story, world: World): Promise<void> {
+  const [host, node] = [world.lab.hosts[0]!, world.nodes[0]!];
+  story.step("as an operator looks at it");
+  story.show("tortie ctl get nodes -o wide", await node.ctl("get", "nodes", "-o", "wide"));
+  story.show("tortie ctl get workloadendpoints -A", await node.ctl("get", "workloadendpoints", "-A"));
+  story.show("blocks in etcd (/calico/ipam/v2/assignment/…)", ipamUse(await world.etcd.dump("/calico/ipam/v2/")));
+  const protocols = await host.runOk("birdc", ["-r", "-s", birdSocket, "show", "protocols"]);
+  story.show(
+    `birdc show protocols      (on ${host.name})`,
+    protocols.split("\n").filter((l) => /BGP|Name/.test(l)).join("\n"),
+  );
+  story.show(`ip route                  (on ${host.name})`, (await host.runOk("ip", ["route"])).trimEnd());
+}
+
+/** One line a block: CIDR, whose it is, how much of it is used; read from the stored JSON. */
+export function ipamUse(values: Map<string, string>): string {
+  const lines: string[] = [];
+  for (const [key, text] of values) {
+    if (!key.startsWith("/calico/ipam/v2/assignment/")) continue;
+    const block = JSON.parse(text) as { cidr: string; affinity?: string; allocations: (number | null)[] };
+    const used = block.allocations.filter((a) => a !== null).length;
+    lines.push(
+      `${block.cidr.padEnd(20)} ${(block.affinity ?? "-").padEnd(10)} ${used} of ${block.allocations.length} used`,
+    );
+  }
+  return lines.join("\n");
+}
+
+/** Pid of a host's BIRD and the names of its BGP sessions that are not up; undefined when BIRD does not answer. */
+export async function birdState(pid: number): Promise<{ bird: string; down: string[] } | undefined> {
+  const inside = ["-t", String(pid), "-m", "-n", "-p"];
+  try {
+    const text = await runOk("nsenter", [...inside, "birdc", "-r", "-s", birdSocket, "show", "protocols"]);
+    const sessions = text.split("\n").filter((line) => / BGP /.test(line));
+    const bird = (await runOk("nsenter", [...inside, "cat", "/run/tortie/bird.pid"])).trim();
+    return { bird, down: sessions.filter((l) => !/Established/.test(l)).map((l) => l.split(" ")[0]!) };
+  } catch {
+    return undefined; // not started yet
+  }
+}

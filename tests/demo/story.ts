@@ -1,0 +1,32 @@
+/** Tells what happens, with the time since the start, and counts what was checked. */
+export class Story {
+  readonly #start = performance.now();
+  passed = 0;
+  readonly failures: string[] = [];
+
+  /** A step begins. */
+  step(what: string): void {
+    console.log(`\n[${this.#seconds()}] ${what}`);
+  }
+
+  /** Something that was seen. */
+  say(text: string): void {
+    console.log(text.replace(/\n$/, "").replace(/^/gm, "         "));
+  }
+
+  /** Something that must hold. */
+  check(what: string, holds: boolean, seen = ""): void {
+    if (holds) this.passed++;
+    else this.failures.push(what);
+    this.say(`${holds ? "ok    " : "FAILED"} ${what}${seen === "" ? "" : `: ${seen}`}`);
+  }
+
+  /** What a command showed, under its own words. */
+  show(command: string, output: string): void {
+    this.say(`$ ${command}\n${output.replace(/^/gm, "  ")}`);
+  }
+
+  #seconds(): string {
+    return `${((performance.now() - this.#start) / 1000).toFixed(1).padStart(5)} s`;
+  }
+}
