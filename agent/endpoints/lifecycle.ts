@@ -1,124 +1,322 @@
+import { Backoff } from "../../lib/backoff.ts";
 import type { Clock } from "../../lib/clock.ts";
-import type { Ip } from "../../lib/ip.ts";
+import { bits, type Cidr, cidrOf, type Ip } from "../../lib/ip.ts";
 import type { Logger } from "../../lib/log.ts";
-import type { Resource } from "../../datastore/kind.ts";
+import { isProblem, messageOf, Problem } from "../../lib/problem.ts";
+import { blockKey, resourceKey } from "../../datastore/keys.ts";
+import type { WorkloadEndpoint } from "../../datastore/kinds/workload_endpoint.ts";
+import type { Mirror } from "../../datastore/mirror.ts";
 import type { Store } from "../../datastore/store.ts";
-import type { Attachment } from "./attachment.ts";
-import type { Journal } from "./journal.ts";
-import type { Inspection, PodRoute, Wiring } from "./wiring.ts";
-
-/** Where an endpoint's addresses come from. */
-export type AddressSource =
-  /** Chosen by our IPAM. `specific` asks for these very addresses; then counts and pools do not matter. */
-  | { from: "ipam"; v4: boolean; v6: boolean; pools4?: string[]; pools6?: string[]; specific?: Ip[] }
-  /** Known already: another IPAM plugin's, or a pod's annotation. Nothing is written to our IPAM. */
-  | { from: "given"; addresses: Ip[] };
-
-/** One endpoint to make. */
-export interface AddRequest {
-  attachment: Attachment;
-  /** Path of the sandbox's network namespace, absolute. */
-  netns: string;
-  /** The WorkloadEndpoint without what is found out on the way: ipNetworks, mac, containerID, ipNATs. */
-  endpoint: Resource;
-  addresses: AddressSource;
-  /** Attributes stored with each address: `pod`, `namespace`; node and timestamp are added. */
-  attributes: Record<string, string>;
-  /** Labels of the namespace, for the pools' namespace selectors; undefined when unknown. */
-  namespaceLabels?: Record<string, string>;
-  /** External addresses to map to the endpoint's address of the same family. */
-  floatingIps: Ip[];
-  mac?: string;
-  mtu?: number;
-  queues?: number;
-  routes?: PodRoute[];
-  ipForwarding: boolean;
-  /** A profile to create when there is none of its name. */
-  profile?: Resource;
-}
-
-/** What add() made, or found made already. */
-export interface Added {
-  endpoint: Resource;
-  mac: string;
-  /** Each address with the length of its block's prefix (32 or 128 for a specific or given one). */
-  addresses: { ip: Ip; blockLen: number }[];
-}
-
-/** Names of the steps of add(), in order; `deps.step` is called when each is done. */
-export const addSteps = [
-  "recorded",
-  "planned",
-  "connected",
-  "committed",
-  "learned",
-  "enforced",
-  "raised",
-  "settled",
-] as const;
-
-/** One of addSteps. */
-export type AddStep = typeof addSteps[number];
+import type { Allocator } from "../../ipam/commit.ts";
+import type { Dataplane } from "../dataplane/apply.ts";
+import { Addition, type AdditionParts } from "./_addition.ts";
+import { type Attachment, attachmentId, handleOf } from "./attachment.ts";
+import { differences } from "./differences.ts";
+import { belongsTo, Endpoints } from "./_endpoints.ts";
+import type { Journal, JournalEntry } from "./journal.ts";
+import { holdersOf } from "./leftovers.ts";
+import { Lease } from "./_lease.ts";
+import { Locks } from "./_locks.ts";
+import { Patience } from "./_patience.ts";
+import { release } from "./_release.ts";
+import { Replay } from "./_replay.ts";
+import type { Added, AddRequest, AddStep, CheckRequest, LeaseRequest, Removed, RemoveRequest } from "./request.ts";
+import { addressesOf } from "./stored.ts";
+import type { Wiring } from "./wiring.ts";
 
 /** What a Lifecycle works with. */
 export interface LifecycleDeps {
   /** This node's name. */
   node: string;
-  store: Store;
+  store: Pick<Store, "get" | "txn">;
+  mirror: Pick<Mirror, "get" | "list" | "learn" | "state">;
+  allocator: Pick<Allocator, "assign" | "release">;
+  wiring: Pick<Wiring, "connect" | "disconnect" | "inspect">;
+  dataplane: Pick<Dataplane, "enforced">;
   journal: Journal;
-  wiring: Wiring;
-  /** Resolves when the kernel enforces the endpoint of this key; rejects when it cannot. */
-  enforced(endpointKey: string): Promise<void>;
   /** A random MAC, locally administered, and a random UUID. */
   random: { mac(): string; uuid(): string };
   clock: Clock;
   log: Logger;
-  /** Told each step of each add(); for tests that kill the process there. */
+  /** Told when each step of an add() is done; for tests that end the process there. */
   step?: (step: AddStep, attachment: Attachment) => void;
 }
 
-/** What check() was asked to compare with. */
-export interface CheckRequest {
-  attachment: Attachment;
-  netns: string;
-  endpointKey: string;
-  /** Addresses that ADD answered; undefined: those of the endpoint. */
-  addresses?: Ip[];
-}
+/** How long etcd may be silent before a DEL goes to the journal. */
+const removePatienceMs = 1_000;
+/** How long an ADD waits for a connection to etcd that has just broken. */
+const connectMs = 1_000;
 
-/** The life of this node's endpoints. */
+/**
+ * The life of this node's endpoints, and the only one who changes them. Calls for one pod or container run one after
+ * another; a DEL overtakes an ADD of the same container, which then loses.
+ */
 export class Lifecycle {
-  constructor(private readonly deps: LifecycleDeps) {}
+  readonly #endpoints: Endpoints;
+  readonly #locks = new Locks();
+  readonly #patience: Patience;
+  readonly #adding = new Set<{ id: string; stop: AbortController }>();
+  readonly #replay: Replay;
 
-  /** Makes an endpoint. */
-  add(_request: AddRequest): Promise<Added> {
-    throw new Error("not built yet");
+  constructor(private readonly deps: LifecycleDeps) {
+    this.#endpoints = new Endpoints(deps.mirror, deps.node);
+    this.#patience = new Patience(deps.clock);
+    const parts = { ...deps, endpoints: this.#endpoints, patience: this.#patience };
+    this.#replay = new Replay(parts, (entry, work) => this.#unlessAdding(entry, work));
   }
 
-  /** Removes an endpoint. */
-  remove(
-    _request: { attachment: Attachment; netns?: string; endpointKey: string },
-  ): Promise<{ released: boolean; journalled: boolean }> {
-    throw new Error("not built yet");
+  /**
+   * Makes an endpoint: address, link, etcd, kernel. A repeated call for a live attachment gets the same answer. When it
+   * fails nothing is left, or what etcd did not confirm is in the journal.
+   * @throws Problem "unavailable" and "not-ready": try again; "exhausted", "exists", "not-found", "bad-input", "kernel";
+   * "conflict": a DEL for the container came; "unsupported": a second interface of one container.
+   */
+  async add(request: AddRequest): Promise<Added> {
+    const { attachment, endpoint: { metadata } } = request;
+    const key = resourceKey("WorkloadEndpoint", metadata.name, metadata.namespace);
+    return await this.#exclusively(attachment, [key], async (signal) => {
+      await this.#whenConnected();
+      this.#refuseSecondInterface(key, attachment);
+      const again = await this.#asBefore(request, key);
+      if (again) return again;
+      await this.#clearBefore(request, key);
+      const made = await new Addition(this.#additionParts(attachment), request, signal).run();
+      return { ...made, again: false };
+    });
   }
 
-  /** Compares an endpoint with what is really there. */
-  check(_request: CheckRequest): Promise<Inspection> {
-    throw new Error("not built yet");
+  /** Addresses without an endpoint, for a main plugin that is not ours. @throws Problem as add(). */
+  async lease(request: LeaseRequest): Promise<{ ip: Ip; block: Cidr }[]> {
+    const { attachment } = request;
+    return await this.#exclusively(attachment, [], async () => {
+      await this.#whenConnected();
+      return await new Lease(this.#additionParts(attachment), request).run();
+    });
   }
 
-  /** This node's endpoints. */
-  list(): Resource[] {
-    throw new Error("not built yet");
+  /**
+   * Removes link, endpoint and addresses of an attachment. What is missing is fine. The link goes first and needs no etcd.
+   * @throws Problem "kernel" when the link cannot be removed; "not-ready" while the cluster is locked; "bad-input" when
+   * the namespace is the host's own; "unavailable" only when the journal cannot be written either.
+   */
+  async remove(request: RemoveRequest): Promise<Removed> {
+    const { attachment, netns, endpointKey } = request;
+    for (const { id, stop } of this.#adding) if (id === attachmentId(attachment)) stop.abort();
+    return await this.#locks.hold(keysOf(attachment, endpointKey), async () => {
+      const own = this.#endpoints.of({ key: endpointKey, containerId: attachment.containerId });
+      const hostInterface = own?.endpoint?.spec.interfaceName;
+      const { interfaceName } = attachment;
+      if (endpointKey !== undefined) await this.deps.wiring.disconnect({ netns, interfaceName, hostInterface });
+      return await this.#release(attachment, endpointKey);
+    });
   }
 
-  /** To be called once before the first add(): undoes what the last process left half-made. */
-  recover(): Promise<void> {
-    throw new Error("not built yet");
+  /** What is not as ADD left it, one sentence each. @throws Problem "kernel". */
+  async check(request: CheckRequest): Promise<string[]> {
+    const { attachment, netns, endpointKey, hostInterface } = request;
+    const { interfaceName, containerId } = attachment;
+    const at = this.#endpoints.at(endpointKey);
+    const endpoint = at && belongsTo(at, containerId) ? at.endpoint : undefined;
+    const actual = await this.deps.wiring.inspect({ netns, interfaceName, hostInterface });
+    return differences({ endpoint, actual, netns, interfaceName, hostInterface, answered: request.addresses });
   }
 
-  /** Replays the journal when etcd answers; ends when `signal` is aborted. */
-  run(_signal: AbortSignal): Promise<void> {
-    throw new Error("not built yet");
+  /**
+   * Removes what containers of a network hold on this node that are not in `valid`. Goes on after a failure.
+   * @returns what could not be removed or judged, one sentence each.
+   */
+  async collect(network: string, valid: { containerId: string; interfaceName: string }[]): Promise<string[]> {
+    const alive = new Set(valid.map((v) => v.containerId));
+    const all = holdersOf(this.deps.mirror, this.deps.node, network, this.#endpoints.ofThisNode());
+    const problems = all.unclear.map((id) => `handle ${id}: cannot tell which network it belongs to`);
+    for (const { containerId, interfaceName, endpointKey } of all.holders) {
+      const attachment = { network, containerId, interfaceName };
+      if (alive.has(containerId) || this.#isBusy(containerId)) continue;
+      try {
+        await this.remove({ attachment, endpointKey });
+        this.deps.log.info("removed what a vanished container held", { network, container: containerId });
+      } catch (error) {
+        problems.push(`container ${containerId}: ${messageOf(error)}`);
+      }
+    }
+    return problems;
+  }
+
+  /** This node's endpoints in etcd. */
+  list(): WorkloadEndpoint[] {
+    return this.#endpoints.ofThisNode().map((e) => e.endpoint);
+  }
+
+  /** Deletes that etcd has not seen, and ADDs under way. */
+  pending(): JournalEntry[] {
+    return this.deps.journal.entries();
+  }
+
+  /**
+   * To be awaited once before the first add(): reads the journal and removes the links of ADDs in which the last process
+   * died. Needs no etcd.
+   */
+  async recover(): Promise<void> {
+    await this.deps.journal.scan();
+    await this.#replay.links();
+  }
+
+  /** Replays the journal whenever etcd answers; ends when `signal` is aborted. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock } = this.deps;
+    const backoff = new Backoff({ firstMs: 200, maxMs: 5_000, clock });
+    while (!signal.aborted) {
+      const left = await this.#replay.all();
+      if (left === "nothing") backoff.reset();
+      const pause = left === "nothing" ? this.#replay.wanted(signal) : backoff.wait(signal);
+      await pause.catch(() => {}); // aborted: the loop's condition ends it
+    }
+  }
+
+  async #release(attachment: Attachment, endpointKey: string | undefined): Promise<Removed> {
+    const { journal, clock, log } = this.deps;
+    const parts = { ...this.deps, endpoints: this.#endpoints, patience: this.#patience };
+    try {
+      const etcd = await release(parts, { attachment, endpointKey, patienceMs: removePatienceMs });
+      if (!journal.get(attachment)) return { etcd };
+    } catch (error) {
+      if (!isProblem(error, "unavailable")) throw error;
+      log.warn("delete waits for etcd", { container: attachment.containerId, why: messageOf(error) });
+    }
+    // An ADD whose transaction etcd did not confirm may still come true: the journal watches for it.
+    await journal.mustGo({ attachment, endpointKey }, clock.now());
+    this.#replay.want();
+    return { etcd: "journalled" };
+  }
+
+  /** The answer to a repeated ADD of an attachment that lives; undefined when it does not. */
+  async #asBefore(request: AddRequest, key: string): Promise<Added | undefined> {
+    const { attachment, netns, addresses } = request;
+    const endpoint = this.#endpoints.at(key)?.endpoint;
+    if (!endpoint || endpoint.spec.containerID !== attachment.containerId) return undefined;
+    if (this.deps.journal.get(attachment)) return undefined;
+    const hostInterface = endpoint.spec.interfaceName ?? "";
+    const { interfaceName } = attachment;
+    const actual = await this.deps.wiring.inspect({ netns, interfaceName, hostInterface });
+    if (differences({ endpoint, actual, netns, interfaceName, hostInterface, answered: undefined }).length > 0) {
+      return undefined;
+    }
+    const isExact = addresses.from === "given" || (addresses.specific?.length ?? 0) > 0;
+    const ips = addressesOf(endpoint);
+    return {
+      endpoint,
+      addresses: ips.map((ip) => ({ ip, block: isExact ? cidrOf(ip, bits(ip.v)) : this.#blockOf(ip) })),
+      again: true,
+    };
+  }
+
+  /** A broken attachment of the same container, or one whose DEL waits in the journal, goes before it is made anew. */
+  async #clearBefore(request: AddRequest, key: string): Promise<void> {
+    const { attachment, addresses } = request;
+    const parts = { ...this.deps, endpoints: this.#endpoints, patience: this.#patience };
+    const order = { attachment, endpointKey: key, patienceMs: removePatienceMs };
+    const waiting = this.deps.journal.get(attachment);
+    const here = this.#endpoints.at(key);
+    const isOwn = here?.endpoint?.spec.containerID === attachment.containerId;
+    if (waiting || isOwn) {
+      const { netns } = request;
+      const hostInterface = isOwn ? here?.endpoint?.spec.interfaceName : undefined;
+      await this.deps.wiring.disconnect({ netns, interfaceName: attachment.interfaceName, hostInterface });
+      await release(parts, { ...order, askAnyway: waiting !== undefined });
+      await this.deps.journal.drop(attachment);
+    }
+    const specific = addresses.from === "ipam" ? addresses.specific : undefined;
+    if (here && !isOwn && specific?.length) await this.#takeOver(attachment.network, here.endpoint, specific);
+  }
+
+  /** A re-created pod with fixed addresses gets them from its own older sandbox, whose DEL may come later. */
+  async #takeOver(network: string, older: WorkloadEndpoint | undefined, wanted: Ip[]): Promise<void> {
+    const containerId = older?.spec.containerID;
+    if (!older || !containerId) return;
+    const handle = handleOf({ network, containerId });
+    const had = addressesOf(older).filter((a) => wanted.some((w) => w.v === a.v && w.n === a.n));
+    if (had.length === 0) return;
+    const order = { addresses: had.map((ip) => ({ ip, handle })) };
+    const work = () => this.deps.allocator.release([order]);
+    const [outcome] = await this.#patience.within(removePatienceMs, work, "ADD");
+    if (outcome!.commit) this.deps.mirror.learn(outcome!.commit.events);
+  }
+
+  #blockOf(ip: Ip): Cidr {
+    const smallest = ip.v === 4 ? 20 : 116;
+    for (let len = bits(ip.v) as number; len >= smallest; len--) {
+      const cidr = cidrOf(ip, len);
+      if (this.deps.mirror.get(blockKey(cidr))) return cidr;
+    }
+    return cidrOf(ip, bits(ip.v));
+  }
+
+  #refuseSecondInterface(key: string, { containerId }: Attachment): void {
+    const other = this.#endpoints.siblings(key).find((s) => s.endpoint?.spec.containerID === containerId);
+    if (!other) return;
+    throw new Problem({
+      code: "unsupported",
+      what: `the container has the interface ${other.endpoint!.spec.endpoint} already`,
+      where: other.key,
+      todo: "A container can have one interface of ours: both would have the same host side and default route",
+    });
+  }
+
+  async #whenConnected(): Promise<void> {
+    const { mirror, clock } = this.deps;
+    const end = clock.monotonicMs() + connectMs;
+    for (;;) {
+      const { inSync, connected, why } = mirror.state();
+      if (inSync && connected) return;
+      if (clock.monotonicMs() >= end) {
+        const what = inSync ? "etcd is away" : "the agent is not in sync with etcd";
+        throw new Problem({
+          code: "not-ready",
+          what: why ? `${what}: ${why}` : what,
+          todo: "The runtime tries again; `tortie ctl node status` says what the agent waits for",
+        });
+      }
+      await clock.sleep(20);
+    }
+  }
+
+  async #exclusively<T>(
+    attachment: Attachment,
+    keys: string[],
+    work: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const call = { id: attachmentId(attachment), stop: new AbortController() };
+    this.#adding.add(call);
+    try {
+      return await this.#locks.hold([...keysOf(attachment, undefined), ...keys], () => work(call.stop.signal));
+    } finally {
+      this.#adding.delete(call);
+    }
+  }
+
+  /** For the replay of an entry: runs it alone, and not while its ADD goes on. */
+  async #unlessAdding(entry: JournalEntry, work: () => Promise<void>): Promise<void> {
+    if ([...this.#adding].some(({ id }) => id === attachmentId(entry.attachment))) return;
+    await this.#locks.hold(keysOf(entry.attachment, entry.endpointKey), work);
+  }
+
+  #isBusy(containerId: string): boolean {
+    return [...this.#adding].some(({ id }) => id.includes(`,${containerId},`));
+  }
+
+  #additionParts(attachment: Attachment): AdditionParts {
+    const { step } = this.deps;
+    return {
+      ...this.deps,
+      endpoints: this.#endpoints,
+      patience: this.#patience,
+      step: (name) => step?.(name, attachment),
+      later: () => this.#replay.want(),
+    };
   }
 }
+
+const keysOf = (attachment: Attachment, endpointKey: string | undefined): string[] => [
+  handleOf(attachment),
+  ...(endpointKey === undefined ? [] : [endpointKey]),
+];

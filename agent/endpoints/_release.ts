@@ -1,0 +1,99 @@
+import { isProblem, Problem } from "../../lib/problem.ts";
+import { isObject, parseJson } from "../../lib/json64.ts";
+import { handleKey, resourceKey } from "../../datastore/keys.ts";
+import type { Mirror } from "../../datastore/mirror.ts";
+import type { Store } from "../../datastore/store.ts";
+import type { Allocator } from "../../ipam/commit.ts";
+import type { Extra } from "../../ipam/request.ts";
+import { type Attachment, handleOf } from "./attachment.ts";
+import type { Endpoints } from "./_endpoints.ts";
+import type { Patience } from "./_patience.ts";
+
+/** What a release works with. */
+export interface ReleaseParts {
+  store: Pick<Store, "get">;
+  mirror: Pick<Mirror, "get" | "learn" | "state">;
+  allocator: Pick<Allocator, "release">;
+  endpoints: Endpoints;
+  patience: Patience;
+}
+
+/** What is to be taken out of etcd. */
+export interface ReleaseOrder {
+  attachment: Attachment;
+  endpointKey?: string;
+  /** Longest silence of etcd. */
+  patienceMs: number;
+  /** Ask etcd even when the mirror knows of nothing: a write of ours may be there that nobody confirmed. */
+  askAnyway?: boolean;
+}
+
+const maxConflicts = 5;
+
+/**
+ * Takes addresses and endpoint of a container out of etcd, in one transaction. A newer sandbox of the same pod keeps
+ * its endpoint (another containerID) and its addresses (another handle).
+ * @returns "nothing" when there was nothing of it.
+ * @throws Problem "unavailable", "not-ready" (nothing was done, or it is unknown), "undecodable".
+ */
+export async function release(parts: ReleaseParts, order: ReleaseOrder): Promise<"released" | "nothing"> {
+  const { mirror, endpoints, patience } = parts;
+  const { attachment, endpointKey, patienceMs } = order;
+  refuseWhenUnknown(mirror);
+  const handle = handleOf(attachment);
+  const owned = () => endpoints.of({ key: endpointKey, containerId: attachment.containerId });
+  if (order.askAnyway) await patience.within(patienceMs, () => refresh(parts, handleKey(handle), endpointKey), "DEL");
+  for (let conflicts = 0;; conflicts++) {
+    const endpoint = owned();
+    if (!endpoint && !mirror.get(handleKey(handle))) return "nothing";
+    refuseWhenLocked(mirror);
+    const also = (): Extra => {
+      const now = owned();
+      return now
+        ? { compare: [{ key: now.key, revision: now.revision }], write: [{ delete: now.key }] }
+        : { compare: [], write: [] };
+    };
+    const work = () => parts.allocator.release([{ handle, with: also }]);
+    const [outcome] = await patience.within(patienceMs, work, "DEL");
+    if (outcome!.commit) mirror.learn(outcome!.commit.events);
+    if (!outcome!.problem) return "released";
+    if (!isProblem(outcome!.problem, "conflict") || conflicts === maxConflicts) throw outcome!.problem;
+    await patience.within(patienceMs, () => refresh(parts, handleKey(handle), endpoint?.key ?? endpointKey), "DEL");
+  }
+}
+
+/** Brings the mirror to what etcd has now under the keys. */
+async function refresh(parts: ReleaseParts, ...keys: (string | undefined)[]): Promise<void> {
+  for (const key of keys) {
+    const kv = key === undefined ? undefined : await parts.store.get(key);
+    if (kv) parts.mirror.learn([kv]);
+  }
+}
+
+function refuseWhenUnknown(mirror: Pick<Mirror, "state">): void {
+  const { inSync, why } = mirror.state();
+  if (inSync) return;
+  throw new Problem({
+    code: "unavailable",
+    what: `the agent has not read etcd yet${why ? `: ${why}` : ""}`,
+    todo: "It goes on by itself; `tortie ctl node status` says what it waits for",
+  });
+}
+
+/** The key whose `datastoreReady` locks the cluster while it is being upgraded. */
+export const clusterKey = (): string => resourceKey("ClusterInformation", "default");
+
+/** @throws Problem "not-ready" while the cluster is locked. */
+export function refuseWhenLocked(mirror: Pick<Mirror, "get">): void {
+  const text = mirror.get(clusterKey())?.value;
+  const value = text === undefined ? undefined : parseJson(text);
+  if (isObject(value) && isObject(value.spec) && value.spec.datastoreReady !== false) return;
+  throw new Problem({
+    code: "not-ready",
+    what: value === undefined
+      ? "the cluster is not set up: ClusterInformation default does not exist"
+      : "Calico is currently not ready to process requests",
+    where: "ClusterInformation default",
+    todo: "datastoreReady is false while the cluster is upgraded; `calicoctl datastore migrate unlock` ends that",
+  });
+}
