@@ -17,7 +17,7 @@ import type { Endpoints } from "./_endpoints.ts";
 import type { Journal } from "./journal.ts";
 import { Pair } from "./_pair.ts";
 import type { Patience } from "./_patience.ts";
-import { refuseWhenLocked, release } from "./_release.ts";
+import { learnNow, refuseWhenLocked, release } from "./_release.ts";
 import type { AddRequest, AddStep } from "./request.ts";
 import { storedEndpoint } from "./stored.ts";
 import type { Wiring } from "./wiring.ts";
@@ -26,7 +26,7 @@ import type { Wiring } from "./wiring.ts";
 export interface AdditionParts {
   node: string;
   store: Pick<Store, "get" | "txn">;
-  mirror: Pick<Mirror, "get" | "learn" | "state">;
+  mirror: Pick<Mirror, "get" | "learn" | "state" | "revision">;
   allocator: Pick<Allocator, "assign" | "release">;
   wiring: Pick<Wiring, "connect" | "inspect">;
   dataplane: Pick<Dataplane, "enforced">;
@@ -43,6 +43,8 @@ export interface AdditionParts {
 
 /** How long etcd may be silent before an ADD gives up; the runtime tries again. */
 const patienceMs = 1_500;
+/** How long address management may go on with a request, behind others: it ends before when etcd is silent. */
+const deadlineMs = 20_000;
 /** How long the kernel may take to enforce what the endpoint needs. */
 const enforceMs = 10_000;
 /** A transaction with this compare never commits; no revision of etcd is so large. */
@@ -144,7 +146,8 @@ export class Addition {
       }
       this.#refuseWhenLost();
       if (!isProblem(outcome!.problem, "conflict") || conflicts === maxConflicts) throw outcome!.problem;
-      if (!await this.#endpointMoved()) throw outcome!.problem;
+      if (!outcome!.current) throw outcome!.problem;
+      learnNow(parts.mirror, this.#key, outcome!.current.get(this.#key));
     }
   }
 
@@ -160,7 +163,8 @@ export class Addition {
         return [{ key: this.#key, value, revision: result.revision, created }];
       }
       this.#refuseWhenLost();
-      if (conflicts === maxConflicts || !await this.#endpointMoved()) throw lost(this.#key);
+      if (conflicts === maxConflicts) throw lost(this.#key);
+      learnNow(parts.mirror, this.#key, result.current.get(this.#key));
     }
   }
 
@@ -183,16 +187,6 @@ export class Addition {
     const compare: Compare[] = [{ key, revision: old?.revision ?? 0n }];
     const write: Write[] = [{ put: key, value: encodeResource(stored as Resource) }];
     return { compare, write };
-  }
-
-  /** After a conflict: true when the endpoint in etcd is another than the one we know; then the mirror learns it. */
-  async #endpointMoved(): Promise<boolean> {
-    const { parts } = this;
-    const before = parts.endpoints.at(this.#key)?.revision ?? 0n;
-    const now = await parts.patience.within(patienceMs, () => parts.store.get(this.#key), "ADD");
-    if ((now?.revision ?? 0n) === before) return false;
-    parts.mirror.learn([now ?? { key: this.#key, value: undefined, revision: before + 1n, created: 0n }]);
-    return true;
   }
 
   /** Creates the network's profile when there is none; it is never changed and never removed. */
@@ -246,7 +240,7 @@ export function assignRequest(
   if (request.addresses.from !== "ipam") throw new Error("addresses are given");
   const { v4, v6, pools4, pools6, specific } = request.addresses;
   const handle = handleOf(request.attachment);
-  const common = { handle, attributes: request.attributes, node, use: "Workload" as const };
+  const common = { handle, attributes: request.attributes, node, use: "Workload" as const, deadlineMs };
   if (specific && specific.length > 0) return { ...common, address: specific };
   return {
     ...common,

@@ -2,7 +2,7 @@ import { isProblem, Problem } from "../../lib/problem.ts";
 import { isObject, parseJson } from "../../lib/json64.ts";
 import { handleKey, resourceKey } from "../../datastore/keys.ts";
 import type { Mirror } from "../../datastore/mirror.ts";
-import type { Store } from "../../datastore/store.ts";
+import type { KeyValue, Store } from "../../datastore/store.ts";
 import type { Allocator } from "../../ipam/commit.ts";
 import type { Extra } from "../../ipam/request.ts";
 import { type Attachment, handleOf } from "./attachment.ts";
@@ -12,7 +12,7 @@ import type { Patience } from "./_patience.ts";
 /** What a release works with. */
 export interface ReleaseParts {
   store: Pick<Store, "get">;
-  mirror: Pick<Mirror, "get" | "learn" | "state">;
+  mirror: Pick<Mirror, "get" | "learn" | "state" | "revision">;
   allocator: Pick<Allocator, "release">;
   endpoints: Endpoints;
   patience: Patience;
@@ -29,6 +29,8 @@ export interface ReleaseOrder {
 }
 
 const maxConflicts = 5;
+/** How long address management may go on with a request, behind others: it ends before when etcd is silent. */
+const deadlineMs = 20_000;
 
 /**
  * Takes addresses and endpoint of a container out of etcd, in one transaction. A newer sandbox of the same pod keeps
@@ -45,7 +47,7 @@ export async function release(parts: ReleaseParts, order: ReleaseOrder): Promise
   if (order.askAnyway) await patience.within(patienceMs, () => refresh(parts, handleKey(handle), endpointKey), "DEL");
   for (let conflicts = 0;; conflicts++) {
     const endpoint = owned();
-    if (!endpoint && !mirror.get(handleKey(handle))) return "nothing";
+    if (!endpoint && !mirror.get(handleKey(handle)) && !order.askAnyway) return "nothing";
     refuseWhenLocked(mirror);
     const also = (): Extra => {
       const now = owned();
@@ -53,21 +55,24 @@ export async function release(parts: ReleaseParts, order: ReleaseOrder): Promise
         ? { compare: [{ key: now.key, revision: now.revision }], write: [{ delete: now.key }] }
         : { compare: [], write: [] };
     };
-    const work = () => parts.allocator.release([{ handle, with: also }]);
+    const work = () => parts.allocator.release([{ handle, with: also, deadlineMs }]);
     const [outcome] = await patience.within(patienceMs, work, "DEL");
     if (outcome!.commit) mirror.learn(outcome!.commit.events);
-    if (!outcome!.problem) return "released";
-    if (!isProblem(outcome!.problem, "conflict") || conflicts === maxConflicts) throw outcome!.problem;
-    await patience.within(patienceMs, () => refresh(parts, handleKey(handle), endpoint?.key ?? endpointKey), "DEL");
+    if (!outcome!.problem) return endpoint || outcome!.released.length > 0 ? "released" : "nothing";
+    const { problem, current } = outcome!;
+    if (!isProblem(problem, "conflict") || !endpoint || !current || conflicts === maxConflicts) throw problem;
+    learnNow(mirror, endpoint.key, current.get(endpoint.key));
   }
 }
 
-/** Brings the mirror to what etcd has now under the keys. */
+/** Brings the mirror to what etcd has now under a key. */
+export function learnNow(mirror: Pick<Mirror, "learn" | "revision">, key: string, now: KeyValue | undefined): void {
+  // The true revision of a delete comes with the watch; the one after all that we know is never too large.
+  mirror.learn([now ?? { key, value: undefined, revision: mirror.revision + 1n, created: 0n }]);
+}
+
 async function refresh(parts: ReleaseParts, ...keys: (string | undefined)[]): Promise<void> {
-  for (const key of keys) {
-    const kv = key === undefined ? undefined : await parts.store.get(key);
-    if (kv) parts.mirror.learn([kv]);
-  }
+  for (const key of keys) if (key !== undefined) learnNow(parts.mirror, key, await parts.store.get(key));
 }
 
 function refuseWhenUnknown(mirror: Pick<Mirror, "state">): void {

@@ -29,7 +29,7 @@ export interface LifecycleDeps {
   /** This node's name. */
   node: string;
   store: Pick<Store, "get" | "txn">;
-  mirror: Pick<Mirror, "get" | "list" | "learn" | "state">;
+  mirror: Pick<Mirror, "get" | "list" | "learn" | "state" | "revision">;
   allocator: Pick<Allocator, "assign" | "release">;
   wiring: Pick<Wiring, "connect" | "disconnect" | "inspect">;
   dataplane: Pick<Dataplane, "enforced">;
