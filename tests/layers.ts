@@ -40,9 +40,12 @@ const agentRanks: Record<string, number> = {
 /** What the CNI plugin may load before it has spoken with the agent. */
 const pluginMayLoad = ["lib/unix_http.ts", "lib/problem.ts", "lib/json64.ts"];
 
-/** Folders and files that do no I/O and take time and chance as arguments. */
-const pure =
-  /^(datastore\/selector\/|ipam\/(?!commit\.ts)|agent\/(calc|matches|netfilter|network)\/|routing\/(?!routing\.ts|bird\.ts))/;
+/** Folders whose files do no I/O and take time and chance as arguments, and their files that are thin edges. */
+const pure = /^(datastore\/selector|ipam|agent\/(calc|matches|netfilter|network)|routing)\//;
+const edges = [
+  "ipam/commit.ts",
+  ...["routing", "bird", "bird_control", "calico_sockets", "surroundings"].map((name) => `routing/${name}.ts`),
+];
 const impure = /\b(Date|setTimeout|setInterval|Deno|console|performance)\b(?!:)|\bMath\.random\b|\bcrypto\.random/;
 
 /** Every breach of the layer rules, one sentence each, sorted. Empty = the house is in order. */
@@ -118,7 +121,7 @@ function pluginViolations(edges: Edge[]): string[] {
 }
 
 function wordViolations(file: string, text: string): string[] {
-  if (!pure.test(file) || /_test\.ts$/.test(file)) return [];
+  if (!pure.test(file) || edges.includes(file) || /_test\.ts$/.test(file)) return [];
   const word = impure.exec(withoutCommentsAndStrings(text));
   return word ? [`${file} is pure and says ${word[0]}`] : [];
 }
