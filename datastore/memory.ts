@@ -59,6 +59,7 @@ export class MemoryStore implements Store {
   #lostAnswers = 0;
   #resumed: PromiseWithResolvers<void> | undefined;
   #reconnected: PromiseWithResolvers<void> | undefined;
+  #refuseCalls = false;
   #closed = new AbortController();
   readonly #clock: Clock;
   readonly #deadlineMs: number;
@@ -203,14 +204,16 @@ export class MemoryStore implements Store {
     this.#resumed = undefined;
   }
 
-  /** Calls fail at once and watches are cut: a server that is down. */
-  disconnect(): void {
+  /** Watches are cut, and calls fail at once unless only the watches are: a server that is down. */
+  disconnect(what: "all" | "watches" = "all"): void {
+    this.#refuseCalls = what === "all";
     this.#reconnected ??= Promise.withResolvers();
     for (const w of this.#cut()) w.wake();
   }
 
   /** Ends disconnect(): watches attach again where they were. */
   reconnect(): void {
+    this.#refuseCalls = false;
     this.#reconnected?.resolve();
     this.#reconnected = undefined;
   }
@@ -255,7 +258,7 @@ export class MemoryStore implements Store {
       if (--failure.left <= 0) this.#failures.shift();
       throw failure.make();
     }
-    if (this.#reconnected) throw away("disconnected");
+    if (this.#refuseCalls) throw away("disconnected");
     await Promise.resolve();
   }
 
@@ -330,7 +333,7 @@ export class MemoryStore implements Store {
     for (;;) {
       if (!await orAborted(this.#clock.sleep(ttlMs / 3, signal).catch(() => {}), signal)) return;
       const now = this.#clock.monotonicMs();
-      if (this.#resumed || this.#reconnected) {
+      if (this.#resumed || this.#refuseCalls) {
         if (now - renewed >= ttlMs) this.#dropLease(id);
       } else if (this.#leases.has(id)) renewed = now;
       else return lost.abort(new Error("lease expired"));

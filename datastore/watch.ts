@@ -67,15 +67,16 @@ export async function* watchFrom(
   const backoff = new Backoff({ firstMs: 50, maxMs: 5_000, random: options.random, clock: options.clock });
   const cursor = new Cursor(range, from, server.clusterId());
   let refused = false;
-  for (let attempt = 1; !signal.aborted; attempt++) {
+  for (let failures = 0; !signal.aborted;) {
+    let stoodAt: number | undefined;
     try {
       for await (const batch of follow(server, cursor, options)) {
-        if (batch === "attached") {
+        if (batch !== "attached") yield batch;
+        else {
           onState?.({ connected: true });
-          backoff.reset();
-          attempt = 0;
+          stoodAt = options.clock.monotonicMs();
           refused = false;
-        } else yield batch;
+        }
       }
     } catch (error) {
       if (signal.aborted) return;
@@ -85,11 +86,18 @@ export async function* watchFrom(
         refused = true;
         server.forgetToken();
       }
-      onState?.({ connected: false, why: messageOf(error), attempt });
+      if (stoodAt !== undefined && options.clock.monotonicMs() - stoodAt >= stableMs) {
+        backoff.reset();
+        failures = 0;
+      }
+      onState?.({ connected: false, why: messageOf(error), attempt: ++failures });
     }
     await backoff.wait(signal).catch(() => {}); // aborted: the loop ends
   }
 }
+
+/** A stream that broke sooner was no success: its server or proxy flaps. */
+const stableMs = 1_000;
 
 /** Where a watch stands, and what it saw last. */
 class Cursor {
