@@ -6,6 +6,7 @@ import { blockPrefix, hostPrefix } from "../datastore/keys.ts";
 import type { KeyValue, Store } from "../datastore/store.ts";
 import { blocksOf, claimAffinity, releaseAffinity, type Released } from "./affinities.ts";
 import { planAssign } from "./assign.ts";
+import { type Collection, dropAbandoned, forgetHandle, freeCooled, type Leak } from "./collect.ts";
 import type { Draft, Moment } from "./draft.ts";
 import { type Done, GroupCommit, type Step } from "./group_commit.ts";
 import { startOf } from "./pools/blocks.ts";
@@ -94,6 +95,30 @@ export class Allocator implements AsyncDisposable {
     const claimed = blocks.filter((_, i) => done[i]!.step.value === true);
     const failed = blocks.filter((_, i) => done[i]!.step.value !== true);
     return { claimed, failed, commits: commitsOf(done) };
+  }
+
+  /**
+   * Does what collect() found. Every item is looked at again in its own transaction; what changed meanwhile stays.
+   * @returns the leaks that were released, and how many other things went.
+   */
+  async clean(found: Collection, node: string): Promise<{ released: Leak[]; tidied: number; commits: Commit[] }> {
+    const perHandle = Map.groupBy(found.leaks, (l) => l.handle);
+    const requests = [...perHandle.values()].map((leaks): ReleaseRequest => ({
+      addresses: leaks.map(({ ip, handle, sequenceNumber }) => ({ ip, handle, sequenceNumber })),
+    }));
+    const owner = ownerOf(node, "Workload");
+    const [outcomes, done] = await Promise.all([
+      this.release(requests),
+      Promise.all([
+        ...found.handles.map((id) => this.#simple((draft) => forgetHandle(draft, id))),
+        ...found.spare.map((cidr) => this.#simple((draft) => releaseAffinity(draft, owner, cidr, true) === "released")),
+        ...found.abandoned.map((cidr) => this.#simple((draft) => dropAbandoned(draft, cidr))),
+        ...found.cooled.map((cidr) => this.#simple((draft) => freeCooled(draft, cidr))),
+      ]),
+    ]);
+    const released = [...perHandle.values()].filter((_, i) => outcomes[i]!.released.length > 0).flat();
+    const tidied = done.filter((d) => d.step.value).length;
+    return { released, tidied, commits: commitsOf([...outcomes, ...done]) };
   }
 
   /** Waits for what is under way; later calls are refused. */

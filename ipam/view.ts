@@ -1,7 +1,7 @@
 import { type Cidr, type Family, sameIp, tryParseCidrOrIp } from "../lib/ip.ts";
 import { isObject, type Json, parseJson, writeJson } from "../lib/json64.ts";
 import { messageOf, Problem } from "../lib/problem.ts";
-import { blockFamilyPrefix, blockKey, handleKey, ipamConfigKey, ipamPrefix } from "../datastore/keys.ts";
+import { blockFamilyPrefix, blockKey, handleKey, handlePrefix, ipamConfigKey, ipamPrefix } from "../datastore/keys.ts";
 import { type KeyValue, prefixRange, type Store } from "../datastore/store.ts";
 import { type Block, decodeBlock } from "./block.ts";
 import { decodeHandle, type Handle } from "./handle.ts";
@@ -83,6 +83,8 @@ export interface View {
   blocks(v: Family): Stored<Block>[];
   /** @throws Problem "undecodable". */
   handle(id: string): Stored<Handle> | undefined;
+  /** All handles that are understood, with their ids. */
+  handles(): (Stored<Handle> & { id: string })[];
   /** Mod revision of a key; 0n when it does not exist. */
   revisionOf(key: string): bigint;
   /** Up to which revision the values below a prefix are known. */
@@ -140,6 +142,11 @@ export function viewOf(reader: Reader, decoded: Decoded = new WeakMap()): View {
       const kv = reader.get(handleKey(id));
       return kv && { value: decode(kv, (kv) => decodeHandle(kv.value, kv.key)), key: kv.key, revision: kv.revision };
     },
+    handles: () =>
+      all(handlePrefix, (kv) => decodeHandle(kv.value, kv.key)).map((h) => ({
+        ...h,
+        id: h.key.slice(handlePrefix.length),
+      })),
     revisionOf: (key) => reader.get(key)?.revision ?? 0n,
     createdOf: (key) => reader.get(key)?.created ?? 0n,
     completeTo: (prefix) => reader.completeTo?.(prefix) ?? reader.revision,
