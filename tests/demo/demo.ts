@@ -77,8 +77,9 @@ async function everyPair(story: Story, world: World): Promise<void> {
   story.check(`${pairs} ordered pairs, ping and HTTP each`, failed.length === 0, failed.join(", "));
 }
 
-/** The binary is there and newer than every source. */
+/** The binary is there and newer than every source; one that was named is taken as it is. */
 async function isBuilt(): Promise<boolean> {
+  if (Deno.env.has("TORTIE_BINARY")) return true;
   const root = new URL("../..", import.meta.url).pathname;
   const built = await Deno.stat(binary).then((s) => s.mtime!.getTime(), () => 0);
   const newest = async (dir: string): Promise<number> => {

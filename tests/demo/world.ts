@@ -1,4 +1,5 @@
 import { runOk } from "../../lib/process.ts";
+import { keepArtefacts } from "../lab/artefacts.ts";
 import { ApiServer, startApiServer } from "../lab/api_server.ts";
 import { Pod, Runtime, startContainerd } from "../lab/containerd.ts";
 import { Etcd, startEtcd } from "../lab/etcd.ts";
@@ -24,14 +25,14 @@ export const namespace = "shop";
 /** Makes the world, step by step; what was made goes again when a step fails. */
 export async function makeWorld(story: Story, keep: boolean): Promise<World> {
   const stack = new AsyncDisposableStack();
+  story.step("three hosts on a wire, beside them a machine with etcd and a Kubernetes API");
+  const lab = stack.use(await makeHosts(3, { prefix: "demo", outlive: keep }));
   try {
-    story.step("three hosts on a wire, beside them a machine with etcd and a Kubernetes API");
-    const lab = stack.use(await makeHosts(3, { prefix: "demo", outlive: keep }));
     const address = lab.serverAddress, netns = lab.wire.name;
-    const etcd = stack.use(await startEtcd({ netns, address, port: 2379, dataDir: `${lab.dir}/etcd`, outlive: keep }));
-    const api = stack.use(
-      await startApiServer({ dir: `${lab.dir}/api`, netns, address, port: 6443, outlive: keep }),
-    );
+    const [etcd, api] = await Promise.all([
+      startEtcd({ netns, address, port: 2379, dataDir: `${lab.dir}/etcd`, outlive: keep }).then((e) => stack.use(e)),
+      startApiServer({ dir: `${lab.dir}/api`, netns, address, port: 6443, outlive: keep }).then((a) => stack.use(a)),
+    ]);
     for (const host of lab.hosts) story.say(`${host.name}  ${host.address}  (process 1 is ${host.pid} here)`);
     story.say(`etcd  ${etcd.endpoint}\nKubernetes API  ${api.url}`);
     await fillApi(api, lab);
@@ -59,6 +60,7 @@ export async function makeWorld(story: Story, keep: boolean): Promise<World> {
       [Symbol.asyncDispose]: () => all.disposeAsync(),
     };
   } catch (error) {
+    story.say(`logs, rules and routes are in ${await keepArtefacts("demo", lab)}`);
     if (!keep) await stack.disposeAsync();
     throw error;
   }

@@ -2,8 +2,8 @@ import { cniBinDir, cniConfDir } from "./containerd.ts";
 import type { Host, HostProcess } from "./host.ts";
 import { wait } from "./wait.ts";
 
-/** The binary that `deno task build` makes. */
-export const binary = new URL("../../build/tortie", import.meta.url).pathname;
+/** The binary under test: what `deno task build` makes, or TORTIE_BINARY (a release, for instance). */
+export const binary = Deno.env.get("TORTIE_BINARY") ?? new URL("../../build/tortie", import.meta.url).pathname;
 
 /** What a node of the lab is told. */
 export interface TortieOptions {
