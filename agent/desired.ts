@@ -14,6 +14,9 @@ export interface LocalEndpoint {
   floatingIps: readonly Ip[];
 }
 
+/** A way to carry pods' packets to other nodes; VXLAN by the version of the outer packet. */
+export type Encapsulation = "ipip" | "vxlan4" | "vxlan6";
+
 /** Settings that the network of this node depends on; all from FelixConfiguration and the environment. */
 export interface NetworkSettings {
   /** Names that begin with one of these are host sides of pods. */
@@ -35,6 +38,10 @@ export interface NetworkSettings {
   /** This host forwards. */
   ipForwarding: boolean;
   ipv6: boolean;
+  /** Names of interfaces whose MTU is the host's: a regular expression. */
+  mtuInterfacePattern: string;
+  /** MTU of each tunnel; 0 = that of the host less the tunnel's overhead. */
+  tunnelMtu: Record<Encapsulation, number>;
   /** Between two looks at everything, in milliseconds: routes, and interfaces with their switches. */
   routeRefreshMs: number;
   interfaceRefreshMs: number;
@@ -49,5 +56,7 @@ export interface Desired {
   endpoints: ReadonlyMap<string, LocalEndpoint>;
   /** Blocks of this node whose unused addresses must not leave by the default route. */
   blackholes: readonly Cidr[];
+  /** Those that any pool uses. */
+  encapsulations: ReadonlySet<Encapsulation>;
   settings: NetworkSettings;
 }

@@ -1,6 +1,7 @@
 import type { Clock } from "../../lib/clock.ts";
 import { Problem } from "../../lib/problem.ts";
 import { type Counts, type Port, Reconciler, type Report } from "../../kernel/reconcile.ts";
+import { filePort } from "../../kernel/files.ts";
 import { sysctlPort } from "../../kernel/sysctl.ts";
 import { linkStatePort } from "../../kernel/rtnetlink/link.ts";
 import { neighbourPort } from "../../kernel/rtnetlink/neighbour.ts";
@@ -23,39 +24,51 @@ export interface PortStatus {
  * In which order things are made; they are broken backwards. What is before `links` must be there before a packet can
  * pass (chains and sets join there); what is after it needs the interface up.
  */
-const order = ["sysctls", "links", "neighbours", "routes4", "routes6"] as const;
+const order = ["files", "sysctls", "links", "neighbours", "routes4", "routes6"] as const;
 type Name = typeof order[number];
 const raise: Name = "links";
 
-/** What the ports ask of their owner. */
-export interface PortsState {
+/** What the ports need of their owner. */
+export interface PortsOptions {
+  clock: Clock;
+  random: () => number;
+  /** The kernel has IPv6. */
+  ipv6: boolean;
+  mtuFile: string | undefined;
   wanted(): WantedNetwork | undefined;
   ownership(): Ownership;
 }
 
 /** The kernel's ports of this node's network, each behind its reconciler, in their order. */
 export class KernelPorts {
+  readonly #ipv6: boolean;
+  /** Those that the settings leave on; the others are not touched. */
+  #active: Name[] = [];
+  readonly files;
   readonly sysctls;
   readonly links;
   readonly neighbours;
   readonly routes4;
   readonly routes6;
 
-  constructor(socket: RtSocket, options: { clock: Clock; random: () => number }, state: PortsState) {
-    const { clock, random } = options;
+  constructor(socket: RtSocket, options: PortsOptions) {
+    const { clock, random, mtuFile } = options;
+    this.#ipv6 = options.ipv6;
     const empty = new Map();
     // The kernel acknowledges each netlink entry and tells of later changes; a written file proves nothing.
     const acked = <K, V>(port: Port<K, V>) => new Reconciler(port, { clock, random, verify: "ack" });
-    const owns = (r: Parameters<typeof ownsRoute>[0]) => ownsRoute(r, state.ownership());
-    this.sysctls = new Reconciler(sysctlPort(() => state.wanted()?.sysctls ?? empty, clock), { clock, random });
-    this.links = acked(linkStatePort(socket, () => state.wanted()?.links.keys() ?? []));
-    this.neighbours = acked(neighbourPort(socket, 4, (n) => ownsNeighbour(n, state.ownership())));
+    const owns = (r: Parameters<typeof ownsRoute>[0]) => ownsRoute(r, options.ownership());
+    this.files = new Reconciler(filePort("files", () => (mtuFile === undefined ? [] : [mtuFile])), { clock, random });
+    this.sysctls = new Reconciler(sysctlPort(() => options.wanted()?.sysctls ?? empty, clock), { clock, random });
+    this.links = acked(linkStatePort(socket, () => options.wanted()?.links.keys() ?? []));
+    this.neighbours = acked(neighbourPort(socket, 4, (n) => ownsNeighbour(n, options.ownership())));
     this.routes4 = acked(routePort(socket, { family: 4, owns }));
     this.routes6 = acked(routePort(socket, { family: 6, owns }));
   }
 
   /** Wants all of this and nothing else. */
   want(wanted: WantedNetwork): void {
+    this.files.wantAll(wanted.files);
     this.sysctls.wantAll(wanted.sysctls);
     this.links.wantAll(wanted.links);
     this.neighbours.wantAll(wanted.neighbours);
@@ -73,7 +86,7 @@ export class KernelPorts {
 
   /** Makes the rest, then breaks everything backwards. */
   async finish(settings: NetworkSettings): Promise<Report[]> {
-    const active = order.filter((name) => isActive(name, settings));
+    const active = order.filter((name) => isActive(name, { ...settings, ipv6: settings.ipv6 && this.#ipv6 }));
     const reports: Report[] = [];
     for (const name of active.filter((name) => order.indexOf(name) > order.indexOf(raise))) {
       reports.push(await this[name].flush("make"));
@@ -82,8 +95,6 @@ export class KernelPorts {
     this.#active = active;
     return reports;
   }
-
-  #active: Name[] = [];
 
   /** In how many milliseconds something is to be tried again; Infinity = nothing is. */
   retryInMs(): number {
@@ -107,8 +118,7 @@ export class KernelPorts {
 
   /** Somebody may have changed interfaces or their switches. */
   doubtInterfaces(): void {
-    this.links.doubt();
-    this.sysctls.doubt();
+    for (const name of ["files", "sysctls", "links"] as const) this[name].doubt();
   }
 
   /**

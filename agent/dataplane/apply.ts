@@ -2,6 +2,7 @@ import type { Clock } from "../../lib/clock.ts";
 import type { Health } from "../../lib/health.ts";
 import type { Logger } from "../../lib/log.ts";
 import { messageOf, Problem } from "../../lib/problem.ts";
+import { kernelFeatures } from "../../kernel/features.ts";
 import type { Counts } from "../../kernel/reconcile.ts";
 import { readSysctl } from "../../kernel/sysctl.ts";
 import { type Change, changes } from "../../kernel/rtnetlink/changes.ts";
@@ -28,7 +29,12 @@ export interface DataplaneOptions {
   log: Logger;
   /** Part "dataplane" reports here. */
   health: Health;
+  /** File in which CNI plugins find the MTU of new pods, Calico's own one by default; undefined = written nowhere. */
+  mtuFile: string | undefined;
 }
+
+/** Where Calico's CNI plugin looks for the MTU of new pods. */
+export const calicoMtuFile = "/var/lib/calico/mtu";
 
 /** What `ctl node status` shows of the kernel. */
 export interface DataplaneStatus {
@@ -67,7 +73,9 @@ export class Dataplane implements AsyncDisposable {
 
   private constructor(options: DataplaneOptions) {
     this.#options = options;
-    this.#ports = new KernelPorts(this.#socket, options, {
+    this.#ports = new KernelPorts(this.#socket, {
+      ...options,
+      ipv6: kernelFeatures().ipv6,
       wanted: () => this.#wanted,
       ownership: () => this.#ownership(),
     });
@@ -205,7 +213,8 @@ export class Dataplane implements AsyncDisposable {
 
   #want(desired: Desired): void {
     this.#knownInterfaces = interfaceNames(desired.endpoints.values());
-    this.#wanted = wantedNetwork(desired, { interfaces: this.#interfaces, rpFilter: this.#rpFilter });
+    const { mtuFile } = this.#options;
+    this.#wanted = wantedNetwork(desired, { interfaces: this.#interfaces, rpFilter: this.#rpFilter, mtuFile });
     this.#ports.want(this.#wanted);
   }
 

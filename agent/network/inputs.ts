@@ -7,9 +7,10 @@ import { affinityPrefix, kindPrefix, parseKey, resourceKey } from "../../datasto
 import { parseEndpointName } from "../../datastore/names.ts";
 import type { KeyValue } from "../../datastore/store.ts";
 import type { Changes } from "../../datastore/mirror.ts";
+import { encapsulationOf } from "../../ipam/pools/encapsulation.ts";
 import { decodePool, type Pool } from "../../ipam/pools/pool.ts";
 import { routeOwner } from "../../ipam/pools/route_owner.ts";
-import type { Desired, LocalEndpoint } from "../desired.ts";
+import type { Desired, Encapsulation, LocalEndpoint } from "../desired.ts";
 import { networkSettings, type SettingProblem } from "./settings.ts";
 
 /** What does not come from the datastore. */
@@ -120,24 +121,35 @@ export class NetworkInputs {
       ofNode: this.#configuration("FelixConfiguration", `node.${this.#facts.node}`),
       ofCluster: this.#configuration("FelixConfiguration", "default"),
     });
-    return { desired: { endpoints: new Map(this.#endpoints), blackholes: this.#blackholes(), settings }, problems };
+    const endpoints = new Map(this.#endpoints);
+    const encapsulations = this.#encapsulations();
+    return { desired: { endpoints, blackholes: this.#blackholes(), encapsulations, settings }, problems };
   }
 
-  /** Own blocks, larger than one address, of pools whose routes the agent programs. */
+  /** Own blocks, larger than one address, of pools whose routes the agent programs. Of pools that overlap the longer decides. */
   #blackholes(): Cidr[] {
-    const said = (kind: string) =>
-      [`node.${this.#facts.node}`, "default"]
-        .map((name) => this.#configuration(kind, name)?.programClusterRoutes).find((v) => typeof v === "string");
+    const felix = (name: string) => this.#configuration("FelixConfiguration", name)?.programClusterRoutes;
+    const said = this.#facts.env("FELIX_PROGRAMCLUSTERROUTES") || felix(`node.${this.#facts.node}`) || felix("default");
     const settings = {
-      felix: said("FelixConfiguration") as string | undefined,
-      bgp: said("BGPConfiguration") as string | undefined,
+      felix: textOf(said),
+      bgp: textOf(this.#configuration("BGPConfiguration", "default")?.programClusterRoutes),
       birdRuns: this.#facts.birdRuns,
     };
-    const pools = [...this.#pools.values()];
+    const pools = [...this.#pools.values()].sort((a, b) => b.cidr.len - a.cidr.len);
     return [...this.#blocks.values()].filter((block) => {
       const pool = pools.find((p) => contains(p.cidr, block));
       return block.len < bits(block.v) && routeOwner(pool, settings) === "agent";
     }).sort(compareIp);
+  }
+
+  #encapsulations(): Set<Encapsulation> {
+    const found = new Set<Encapsulation>();
+    for (const pool of this.#pools.values()) {
+      const { kind } = encapsulationOf(pool);
+      if (kind === "ipip") found.add("ipip");
+      else if (kind === "vxlan") found.add(pool.cidr.v === 4 ? "vxlan4" : "vxlan6");
+    }
+    return found;
   }
 
   #configuration(kind: string, name: string): Spec | undefined {
@@ -155,7 +167,7 @@ export class NetworkInputs {
     const value = kv.value.trim() === "" ? {} : parseJson(kv.value);
     if (!isObject(value)) throw new Error("not a JSON object");
     // A claim counts once it is confirmed; Calico's oldest claims have no state and are.
-    if (value.state === undefined || value.state === "confirmed") this.#blocks.set(kv.key, parsed.cidr);
+    if ((value.state ?? "") === "" || value.state === "confirmed") this.#blocks.set(kv.key, parsed.cidr);
     else this.#blocks.delete(kv.key);
   }
 }
@@ -183,6 +195,7 @@ export function endpointOf(key: string, { spec }: Resource): LocalEndpoint {
   };
 }
 
+const textOf = (value: unknown): string | undefined => (typeof value === "string" ? value : undefined);
 const listOf = (value: unknown): unknown[] => (Array.isArray(value) ? value : []);
 
 function readAs<T>(parse: (text: string) => T | undefined, value: unknown, field: string): T {

@@ -7,6 +7,7 @@ export interface HostInterface {
   index: number;
   /** Raised by somebody. Without it the kernel takes no routes; a lost carrier does not matter. */
   up: boolean;
+  mtuBytes: number;
   /** Monotonic time at which it was seen first, in milliseconds. */
   firstSeenMs: number;
 }
@@ -56,11 +57,17 @@ export class Interfaces {
   }
 }
 
-const merge = (before: HostInterface | undefined, { index, name, up }: Link, nowMs: number): HostInterface => ({
+const merge = (
+  before: HostInterface | undefined,
+  { index, name, up, mtuBytes }: Link,
+  nowMs: number,
+): HostInterface => ({
   index,
   name,
   up,
+  mtuBytes,
   firstSeenMs: before?.name === name ? before.firstSeenMs : nowMs,
 });
 
-const same = (a: HostInterface | undefined, b: HostInterface): boolean => a?.name === b.name && a.up === b.up;
+const same = (a: HostInterface | undefined, b: HostInterface): boolean =>
+  a?.name === b.name && a.up === b.up && a.mtuBytes === b.mtuBytes;

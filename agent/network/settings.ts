@@ -1,4 +1,5 @@
 import { type Ip, tryParseIp } from "../../lib/ip.ts";
+import { parameterNames } from "../../datastore/kinds/felix_configuration.ts";
 import { durationMs } from "../../datastore/duration.ts";
 import type { NetworkSettings } from "../desired.ts";
 
@@ -18,6 +19,9 @@ export interface SettingProblem {
   setting: string;
   value: unknown;
 }
+
+/** NetworkSettings with one value a parameter. */
+type Flat = Omit<NetworkSettings, "tunnelMtu"> & { mtuIpip: number; mtuVxlan4: number; mtuVxlan6: number };
 
 /** A value from JSON or text; undefined = not understood. */
 type Read<T> = (value: unknown) => T | undefined;
@@ -47,9 +51,18 @@ const prefixes: Read<string[]> = (value) => {
   return names.every((name) => /^[a-zA-Z0-9:._+-]{1,15}$/.test(name)) ? names : undefined;
 };
 
+const pattern: Read<string> = (value) => {
+  try {
+    return String(new RegExp(String(value)).source);
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined;
+    throw error;
+  }
+};
+
 /** Felix's parameters that the network needs: name in FelixConfiguration, how it is read. The default is Calico's. */
 const rows: {
-  [K in keyof NetworkSettings]: [name: string, read: Read<NetworkSettings[K]>, otherwise: NetworkSettings[K]];
+  [K in keyof Flat]: [name: string, read: Read<Flat[K]>, otherwise: Flat[K]];
 } = {
   interfacePrefixes: ["interfacePrefix", prefixes, ["cali"]],
   routeProtocol: ["deviceRouteProtocol", integer(1, 255), 3],
@@ -62,6 +75,10 @@ const rows: {
   floatingIps: ["floatingIPs", enabled, false],
   ipForwarding: ["ipForwarding", enabled, true],
   ipv6: ["ipv6Support", flag, true],
+  mtuInterfacePattern: ["mtuIfacePattern", pattern, "^((en|wl|ww|sl|ib)[Pcopsvx].*|(eth|wlan|wwan).*)"],
+  mtuIpip: ["ipipMTU", integer(0, 65535), 0],
+  mtuVxlan4: ["vxlanMTU", integer(0, 65535), 0],
+  mtuVxlan6: ["vxlanMTUV6", integer(0, 65535), 0],
   routeRefreshMs: ["routeRefreshInterval", milliseconds, 90_000],
   interfaceRefreshMs: ["interfaceRefreshInterval", milliseconds, 90_000],
 };
@@ -70,7 +87,7 @@ const rows: {
 export function networkSettings(sources: SettingSources): { settings: NetworkSettings; problems: SettingProblem[] } {
   const problems: SettingProblem[] = [];
   const resolve = ([name, read, otherwise]: [string, Read<unknown>, unknown]) => {
-    const variable = `FELIX_${name.toUpperCase()}`;
+    const variable = `FELIX_${(parameterNames[name] ?? name).toUpperCase()}`;
     const said = [[variable, sources.env(variable)], [name, sources.ofNode?.[name]], [name, sources.ofCluster?.[name]]];
     for (const [setting, value] of said) {
       if (value === undefined || value === null || value === "") continue;
@@ -81,5 +98,6 @@ export function networkSettings(sources: SettingSources): { settings: NetworkSet
     return otherwise;
   };
   const all = Object.entries(rows).map(([key, row]) => [key, resolve(row as [string, Read<unknown>, unknown])]);
-  return { settings: Object.fromEntries(all) as NetworkSettings, problems };
+  const { mtuIpip, mtuVxlan4, mtuVxlan6, ...settings } = Object.fromEntries(all) as Flat;
+  return { settings: { ...settings, tunnelMtu: { ipip: mtuIpip, vxlan4: mtuVxlan4, vxlan6: mtuVxlan6 } }, problems };
 }

@@ -1,4 +1,5 @@
 import type { Family } from "../../lib/ip.ts";
+import type { FileContent } from "../../kernel/files.ts";
 import type { LinkState } from "../../kernel/rtnetlink/link.ts";
 import { neighbourKey, type StaticNeighbour } from "../../kernel/rtnetlink/neighbour.ts";
 import { type Route, routeKey } from "../../kernel/rtnetlink/route.ts";
@@ -13,6 +14,7 @@ import {
   endpointRoutes,
   familiesOf,
 } from "./local_routes.ts";
+import { podMtu } from "./mtu.ts";
 import { hostSideSysctls, hostSysctls } from "./sysctls.ts";
 
 /** Entries of the kernel's ports, by their keys. */
@@ -26,6 +28,8 @@ export interface WantedNetwork {
   routes4: Map<string, Route>;
   routes6: Map<string, Route>;
   neighbours: Map<string, StaticNeighbour>;
+  /** By path. */
+  files: Map<string, FileContent>;
   /** What belongs to each endpoint, by its key; one that is missing here has no interface, or another has it. */
   ofEndpoint: Map<string, EndpointEntries>;
 }
@@ -45,13 +49,15 @@ export interface HostFacts {
   interfaces: Interfaces;
   /** `net/ipv4/conf/default/rp_filter` at start. */
   rpFilter: string | undefined;
+  /** File for the MTU of new pods. */
+  mtuFile: string | undefined;
 }
 
 /** Key of a switch of an interface. */
 export const sysctlKey = (index: number, path: string): string => `${index} ${path}`;
 
 /** Everything that the network of this node needs in the kernel. Pure; the whole of it each time. */
-export function wantedNetwork(desired: Desired, { interfaces, rpFilter }: HostFacts): WantedNetwork {
+export function wantedNetwork(desired: Desired, { interfaces, rpFilter, mtuFile }: HostFacts): WantedNetwork {
   const { settings } = desired;
   const ofHost = hostSysctls(settings).map((s): [string, Sysctl] => [sysctlKey(0, s.path), s]);
   const wanted: WantedNetwork = {
@@ -61,8 +67,11 @@ export function wantedNetwork(desired: Desired, { interfaces, rpFilter }: HostFa
     routes4: new Map(),
     routes6: new Map(),
     neighbours: new Map(),
+    files: new Map(),
     ofEndpoint: new Map(),
   };
+  const mtu = podMtu(interfaces.all(), desired.encapsulations, settings);
+  if (mtuFile !== undefined) wanted.files.set(mtuFile, { text: String(mtu) });
   const routes: Route[] = desired.blackholes.map((block) => blackholeRoute(block, settings));
   for (const [name, endpoint] of byInterface(desired.endpoints.values())) {
     const on = interfaces.named(name);
