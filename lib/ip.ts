@@ -53,13 +53,16 @@ export interface IpNet {
   readonly cidr: Cidr;
 }
 
-/** Parses `a/b` with host bits allowed; undefined when it is not that (a bare address is not). */
+/**
+ * Parses `a/b` with host bits allowed; undefined when it is not that (a bare address is not). Like Go's net.ParseCIDR it
+ * takes leading zeros in the length.
+ */
 export function tryParseNet(text: string): IpNet | undefined {
   const slash = text.indexOf("/");
   if (slash < 0) return undefined;
   const ip = tryParseIp(text.slice(0, slash));
   const lenText = text.slice(slash + 1);
-  if (!ip || !/^(0|[1-9]\d{0,2})$/.test(lenText)) return undefined;
+  if (!ip || !/^\d+$/.test(lenText)) return undefined;
   const mapped = ip.v === 4 && text.slice(0, slash).includes(":");
   const len = Number(lenText) - (mapped ? 96 : 0);
   if (len < 0 || len > bits(ip.v)) return undefined;

@@ -42,7 +42,7 @@ Deno.test("a network keeps its address apart from its mask", () => {
   const net = ip.tryParseNet("192.168.7.11/24")!;
   assert.equal(ip.formatIp(net.ip), "192.168.7.11");
   assert.equal(ip.formatCidr(net.cidr), "192.168.7.0/24");
-  for (const bad of ["10.0.0.0", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/08", "::/129"]) {
+  for (const bad of ["10.0.0.0", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/+8", "::/129"]) {
     assert.equal(ip.tryParseNet(bad), undefined, bad);
   }
 });
