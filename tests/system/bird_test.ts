@@ -1,0 +1,233 @@
+import assert from "node:assert/strict";
+import { Bird } from "../../routing/bird.ts";
+import { sealOf } from "../../routing/bird_config.ts";
+import { systemClock } from "../../lib/clock.ts";
+import { silentLog } from "../../lib/log.ts";
+import { startEtcd } from "../lab/etcd.ts";
+import { wait } from "../lab/wait.ts";
+import {
+  established,
+  giveBlock,
+  keyOf,
+  makeBgpLab,
+  routeTo,
+  type SpeakerHost,
+  startRouting,
+  watchRoutes,
+} from "./_bgp_lab.ts";
+
+const options = { sanitizeOps: false, sanitizeResources: false };
+
+Deno.test("nodes of a mesh exchange their blocks, and a restart of routing changes nothing", options, async () => {
+  await using lab = await makeBgpLab(3);
+  const [h1, h2, h3] = lab.hosts as [SpeakerHost, SpeakerHost, SpeakerHost];
+  for (const host of lab.hosts) {
+    await giveBlock(lab, host, `10.65.${host.number}.0/26`);
+    await giveBlock(lab, host, `fd65::${host.number}00/122`);
+  }
+  await using first = startRouting(lab, h1);
+  await using second = startRouting(lab, h2);
+  {
+    await using third = startRouting(lab, h3);
+    await established([first, second, third], 4);
+    for (const from of lab.hosts) {
+      for (const to of lab.hosts) {
+        const expected = from === to ? ["blackhole"] : [from.address];
+        await wait(`the block of ${from.name} on ${to.name}`, async () => {
+          assert.deepEqual(await routeTo(to.space, `10.65.${from.number}.0/26`), expected);
+          const six = from === to ? ["blackhole"] : [from.address6];
+          assert.deepEqual(await routeTo(to.space, `fd65::${from.number}00/122`), six);
+          return true;
+        });
+      }
+    }
+    assert.deepEqual((await third.routing.status()).counts, { configured: 0, started: 1, refused: 0 });
+  }
+  const monitors = lab.hosts.map((h) => watchRoutes(h.space));
+  const before = (await second.routing.status()).sessions;
+  {
+    await using third = startRouting(lab, h3);
+    await wait("routing of h3 to have looked", () => third.health.ready(), { deadlineMs: 15_000 });
+    const status = await third.routing.status();
+    assert.deepEqual(status.counts, { configured: 0, started: 0, refused: 0 });
+    assert.equal(status.sessions.filter((s) => s.state === "Established").length, 4);
+    assert.deepEqual(third.logged, []);
+  }
+  assert.deepEqual((await second.routing.status()).sessions, before);
+  for (const monitor of monitors) await monitor.stop();
+  assert.deepEqual(monitors.map((m) => m.lines), [[], [], []]);
+});
+
+Deno.test(
+  "kill -9 of routing leaves BIRD, its sessions and its routes; the next one finds them as they are",
+  options,
+  async () => {
+    await using etcd = await startEtcd();
+    await using lab = await makeBgpLab(2, etcd);
+    const [h1, h2] = lab.hosts as [SpeakerHost, SpeakerHost];
+    await giveBlock(lab, h1, "10.65.1.0/26");
+    await using second = startRouting(lab, h2);
+    const child = startChild(etcd.endpoint, h1);
+    await established([second], 2);
+    await wait("the block of h1", async () => (await routeTo(h2.space, "10.65.1.0/26"))?.[0] === h1.address);
+    const monitors = lab.hosts.map((h) => watchRoutes(h.space));
+    const pid = await Deno.readTextFile(h1.paths.pid);
+    const before = (await second.routing.status()).sessions;
+    child.kill("SIGKILL");
+    await child.status;
+    const again = startChild(etcd.endpoint, h1);
+    // A new block shows that the new process follows etcd and speaks with the old BIRD.
+    await giveBlock(lab, h1, "10.65.9.0/26");
+    await wait("the new block of h1", async () => (await routeTo(h2.space, "10.65.9.0/26"))?.[0] === h1.address);
+    again.kill("SIGTERM");
+    await again.status;
+    assert.equal(await Deno.readTextFile(h1.paths.pid), pid);
+    assert.deepEqual((await second.routing.status()).sessions.map((s) => s.since), before.map((s) => s.since));
+    for (const monitor of monitors) await monitor.stop();
+    const changed = monitors.flatMap((m) => m.lines);
+    assert.ok(changed.length > 0 && changed.every((line) => line.includes("10.65.9.0/26")), changed.join("\n"));
+  },
+);
+
+function startChild(endpoint: string, host: SpeakerHost): Deno.ChildProcess {
+  const script = new URL("_routing_child.ts", import.meta.url).pathname;
+  return new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--no-check", script, endpoint, host.name, JSON.stringify(host.paths)],
+    stdin: "null",
+    stdout: "null",
+    stderr: "null",
+  }).spawn();
+}
+
+Deno.test("a peer that comes costs one configure and no other session", options, async () => {
+  await using lab = await makeBgpLab(3);
+  const [h1, h2, h3] = lab.hosts as [SpeakerHost, SpeakerHost, SpeakerHost];
+  const node3 = (await lab.store.get(keyOf("nodes", h3.name)))!.value;
+  await lab.deleteKey(keyOf("nodes", h3.name));
+  await giveBlock(lab, h2, "10.65.2.0/26");
+  await using first = startRouting(lab, h1);
+  await using second = startRouting(lab, h2);
+  await established([first, second], 2);
+  await wait("the block of h2", async () => (await routeTo(h1.space, "10.65.2.0/26"))?.[0] === h2.address);
+  const monitor = watchRoutes(h1.space);
+  const before = (await first.routing.status()).sessions;
+  await using third = startRouting(lab, h3);
+  await lab.putKey(keyOf("nodes", h3.name), node3);
+  await established([first, second, third], 4);
+  await monitor.stop();
+  const after = await first.routing.status();
+  for (const session of before) {
+    assert.equal(after.sessions.find((s) => s.name === session.name)?.since, session.since, session.name);
+  }
+  assert.deepEqual(after.counts, { configured: 1, started: 1, refused: 0 });
+  assert.deepEqual(monitor.lines, []);
+});
+
+Deno.test(
+  "a BIRD that is killed is started again; neither its own kernel nor its neighbour loses a route",
+  options,
+  async () => {
+    await using lab = await makeBgpLab(2);
+    const [h1, h2] = lab.hosts as [SpeakerHost, SpeakerHost];
+    await giveBlock(lab, h1, "10.65.1.0/26");
+    await giveBlock(lab, h2, "10.65.2.0/26");
+    await using first = startRouting(lab, h1);
+    await using second = startRouting(lab, h2);
+    await established([first, second], 2);
+    for (const [at, net] of [[h2, "10.65.1.0/26"], [h1, "10.65.2.0/26"]] as const) {
+      await wait(`a route to ${net}`, () => routeTo(at.space, net));
+    }
+    const monitors = lab.hosts.map((h) => watchRoutes(h.space));
+    const pid = Number(await Deno.readTextFile(h1.paths.pid));
+    Deno.kill(pid, "SIGKILL");
+    await wait("another BIRD on h1", async () => {
+      const state = await first.routing.bird.state();
+      return state && !state.recovering && Number(await Deno.readTextFile(h1.paths.pid)) !== pid;
+    }, { deadlineMs: 30_000 });
+    await established([first, second], 2);
+    for (const monitor of monitors) await monitor.stop();
+    assert.deepEqual(monitors.map((m) => m.lines), [[], []]);
+    assert.equal((await first.routing.status()).counts.started, 2);
+  },
+);
+
+Deno.test("a configuration that BIRD refuses is never installed, and no password comes out", options, async () => {
+  await using lab = await makeBgpLab(1);
+  const [h1] = lab.hosts as [SpeakerHost];
+  await using first = startRouting(lab, h1);
+  await wait("BIRD", () => first.routing.bird.running());
+  const good = await Deno.readTextFile(h1.paths.config);
+  const bird = new Bird({ paths: h1.paths, clock: systemClock, log: silentLog, startedBy: "us" });
+  const bad = good.replace("graceful restart wait 60;", 'graceful restart s3cret;\n# password "s3cret"');
+  const applied = await bird.apply(bad, ["s3cret"]);
+  assert.equal(applied.is, "refused");
+  assert.match((applied as { line: string }).line, /bird\.conf:\d+:\d+/);
+  assert.ok(!JSON.stringify(applied).includes("s3cret"));
+  assert.equal(await Deno.readTextFile(h1.paths.config), good);
+  assert.equal(await bird.running(), sealOf(good));
+  await assert.rejects(Deno.stat(`${h1.paths.config}.new`), Deno.errors.NotFound);
+});
+
+Deno.test("nothing is announced before the dataplane is ready", options, async () => {
+  await using lab = await makeBgpLab(1);
+  const [h1] = lab.hosts as [SpeakerHost];
+  const ready = Promise.withResolvers<void>();
+  await using first = startRouting(lab, h1, { dataplaneReady: ready.promise });
+  await wait("routing to wait", async () => /dataplane/.test((await first.routing.status()).lastError ?? ""));
+  assert.equal(await first.routing.bird.running(), undefined);
+  ready.resolve();
+  await wait("BIRD", () => first.routing.bird.running());
+  await wait("no error", async () => (await first.routing.status()).lastError === undefined);
+});
+
+Deno.test("when the own Node is deleted the last configuration stays, and the status says so", options, async () => {
+  await using lab = await makeBgpLab(2);
+  const [h1] = lab.hosts as [SpeakerHost];
+  await using first = startRouting(lab, h1);
+  const seal = await wait("BIRD", () => first.routing.bird.running());
+  await lab.deleteKey(keyOf("nodes", h1.name));
+  const status = await wait("the problem", async () => {
+    const s = await first.routing.status();
+    return s.lastError === undefined ? undefined : s;
+  });
+  assert.match(status.lastError!, /no Node resource/);
+  assert.equal(status.problems[0]?.where, "Node h1");
+  assert.equal(await first.routing.bird.running(), seal);
+  assert.equal(status.sessions.length, 2);
+});
+
+Deno.test(
+  "a bad peer, a stored value that is no JSON and a missing password harm nobody else and are named",
+  options,
+  async () => {
+    await using lab = await makeBgpLab(2);
+    const [h1, h2] = lab.hosts as [SpeakerHost, SpeakerHost];
+    await lab.put("bgppeers", "no-as", { peerIP: "10.99.0.200" });
+    await lab.put("bgppeers", "nowhere", { peerIP: "10.99.0.300", asNumber: 65010 });
+    await lab.put("bgppeers", "secret", {
+      ...{ peerIP: "10.99.0.201", asNumber: 65010, filters: ["gone"] },
+      password: { secretKeyRef: { name: "bgp", key: "tor" } },
+    });
+    await lab.putKey(keyOf("bgppeers", "broken"), "{");
+    await using first = startRouting(lab, h1);
+    await using second = startRouting(lab, h2);
+    await wait("the mesh", async () => {
+      const { sessions } = await second.routing.status();
+      return sessions.filter((s) => s.kind === "Mesh" && s.state === "Established").length === 2;
+    }, { deadlineMs: 30_000 });
+    const { problems } = await first.routing.status();
+    const named = problems.map((p) => p.where);
+    for (const where of ["BGPPeer no-as, spec.asNumber", "BGPPeer nowhere, spec.peerIP", keyOf("bgppeers", "broken")]) {
+      assert.ok(named.includes(where), `${where} in ${named}`);
+    }
+    assert.ok(named.includes("BGPPeer secret, spec.password") && named.includes("BGPPeer secret"));
+    // The password comes: the session gets it without a word about it in the log.
+    await Deno.mkdir(`${h1.paths.secrets}/bgp`, { recursive: true });
+    await Deno.writeTextFile(`${h1.paths.secrets}/bgp/tor`, "tiger-7\n", { mode: 0o600 });
+    await wait("the password in the configuration", async () => {
+      return (await Deno.readTextFile(h1.paths.config)).includes('password "tiger-7";');
+    }, { deadlineMs: 15_000 });
+    assert.equal((await Deno.stat(h1.paths.config)).mode! & 0o777, 0o600);
+    assert.ok(!JSON.stringify(first.logged).includes("tiger-7"));
+  },
+);
