@@ -8,6 +8,7 @@ export { resourcePrefix };
 
 /** Below it lie the status reports of agents. */
 export const statusPrefix = "/calico/felix/v2/";
+const hostStatusPrefix = "/calico/felix/v1/host/";
 
 /**
  * The key of a resource. The name is taken as it is: names cannot hold a slash.
@@ -40,18 +41,45 @@ export function workloadStatusKey(
   }/host/${id.node}/workload/${orchestrator}/${workload}/endpoint/${endpoint}`;
 }
 
+/** The key of a host endpoint's state, as its node reports it. */
+export const hostEndpointStatusKey = (node: string, name: string): string =>
+  `${hostStatusPrefix}${node}/endpoint/${escapePart(name)}`;
+
 /** What a key stands for. */
-export type ParsedKey = { is: "resource"; kind: string; name: string; namespace?: string } | IpamKey;
+export type ParsedKey =
+  | { is: "resource"; kind: string; name: string; namespace?: string }
+  | IpamKey
+  | { is: "node-status"; region: string; node: string; last: boolean }
+  | { is: "workload-status"; region: string; node: string; orchestrator: string; workload: string; endpoint: string }
+  | { is: "host-endpoint-status"; node: string; name: string };
 
 /** What a key stands for; undefined when it is none of ours (an unknown plural, too few parts, another prefix). */
 export function parseKey(key: string): ParsedKey | undefined {
-  if (!key.startsWith(resourcePrefix)) return parseIpamKey(key);
+  if (!key.startsWith(resourcePrefix)) return parseIpamKey(key) ?? parseStatusKey(key);
   const parts = key.slice(resourcePrefix.length).split("/");
   const kind = kindByPlural(parts[0]!);
   if (!kind || parts.length !== (kind.namespaced ? 3 : 2) || parts.includes("")) return undefined;
   const name = unescapePart(parts.at(-1)!);
   if (!kind.namespaced) return { is: "resource", kind: kind.kind, name };
   return { is: "resource", kind: kind.kind, namespace: unescapePart(parts[1]!), name };
+}
+
+function parseStatusKey(key: string): ParsedKey | undefined {
+  if (key.startsWith(hostStatusPrefix)) {
+    const match = /^([^/]+)\/endpoint\/([^/]+)$/.exec(key.slice(hostStatusPrefix.length));
+    return match ? { is: "host-endpoint-status", node: match[1]!, name: unescapePart(match[2]!) } : undefined;
+  }
+  const match = /^([^/]+)\/host\/([^/]+)\/(.+)$/.exec(
+    key.startsWith(statusPrefix) ? key.slice(statusPrefix.length) : "",
+  );
+  if (!match) return undefined;
+  const [, region, node, rest] = match as unknown as [string, string, string, string];
+  if (rest === "status" || rest === "last_reported_status") {
+    return { is: "node-status", region, node, last: rest !== "status" };
+  }
+  const ids = /^workload\/([^/]+)\/([^/]+)\/endpoint\/([^/]+)$/.exec(rest)?.slice(1).map(unescapePart);
+  if (!ids) return undefined;
+  return { is: "workload-status", region, node, orchestrator: ids[0]!, workload: ids[1]!, endpoint: ids[2]! };
 }
 
 const regionPart = (region: string | undefined): string => (region ? `region-${region}` : "no-region");

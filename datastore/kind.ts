@@ -77,11 +77,13 @@ export interface Kind<R extends Resource = Resource> {
   readonly internal: boolean;
   /** Objects that are in no key: lists and gets show them. */
   readonly builtIn: readonly R[];
+  /** The name of an object that has none; "" when the kind computes none. @throws Problem "validation". */
+  computeName(resource: R): string;
   /**
    * Fills in what Calico's client writes when a field is absent, at create and update. Changes `resource`, which is the
-   * caller's own copy. @throws Problem "validation" when it cannot.
+   * caller's own copy. `old` is there at an update. @throws Problem "validation" when it cannot.
    */
-  defaults(resource: R): void;
+  defaults(resource: R, old?: R): void;
   /** Rules that Calico's client checks before all others; a breach hides the rest. */
   precheck(resource: R, refuse: Refuse): void;
   /** Rules of Calico's client over the whole object, and on the name beyond the general rule. */
@@ -94,8 +96,10 @@ export interface Kind<R extends Resource = Resource> {
   forbids(action: Action, metadata: Metadata): Problem | undefined;
   /** Fills in what Calico's client shows for members that the stored object lacks. Changes `resource`. */
   onRead(resource: R, how: "get" | "list"): void;
-  /** Other values that a write depends on. */
+  /** What a create (`old` undefined) or update depends on. */
   needs(resource: R, old: R | undefined): Needs | undefined;
+  /** What a delete depends on. */
+  deleteNeeds(metadata: Metadata): Needs | undefined;
   /** Order of lists; default: that of the keys. */
   compare?(a: R, b: R): number;
   readonly columns: readonly Column<R>[];
@@ -117,6 +121,7 @@ export function defineKind<R extends Resource>(declaration: Declaration<R>): Kin
     isPolicy: false,
     internal: false,
     builtIn: [],
+    computeName: () => "",
     defaults: () => {},
     precheck: () => {},
     check: () => {},
@@ -125,6 +130,7 @@ export function defineKind<R extends Resource>(declaration: Declaration<R>): Kin
     forbids: () => undefined,
     onRead: () => {},
     needs: () => undefined,
+    deleteNeeds: () => undefined,
     ...declaration,
     example: { kind: declaration.kind, apiVersion, ...declaration.example } as unknown as R,
   };

@@ -132,3 +132,8 @@ export const policyColumns = [
   specColumn("ORDER", (spec) => pointer(spec.order), "wide"),
   specColumn("SELECTOR", (spec) => String(spec.selector ?? ""), "wide"),
 ];
+
+/** What a policy shows when an old writer left the tier label out. */
+export function showTier({ metadata }: AnyPolicy): void {
+  metadata.labels = { "projectcalico.org/tier": "default", ...metadata.labels };
+}

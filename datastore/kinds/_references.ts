@@ -1,6 +1,7 @@
 import { isObject, type Json, parseJson } from "../../lib/json64.ts";
 import { type Needs, resourcePrefix } from "../kind.ts";
-import { doesNotExist, identify, invalid } from "../problems.ts";
+import { doesNotExist, identify, invalid, notSupported } from "../problems.ts";
+import { prefixRange } from "../store.ts";
 
 /** `spec` of a stored value; undefined when it cannot be read. */
 export function storedSpec(value: string): Record<string, Json> | undefined {
@@ -32,5 +33,17 @@ export function tierExists(tier: string): Needs {
   return {
     read: [key],
     verdict: (values) => (values.has(key) ? undefined : doesNotExist(identify("Tier", tier))),
+  };
+}
+
+/** No policy of any kind may be in a tier that is deleted. */
+export function tierIsEmpty(tier: string): Needs {
+  const plurals = ["networkpolicies", "globalnetworkpolicies", "stagednetworkpolicies", "stagedglobalnetworkpolicies"];
+  return {
+    read: plurals.map((plural) => prefixRange(`${resourcePrefix}${plural}/`)),
+    verdict(values) {
+      const used = [...values.values()].some((kv) => storedSpec(kv.value)?.tier === tier);
+      return used ? notSupported("delete", tier, "Cannot delete a non-empty tier") : undefined;
+    },
   };
 }

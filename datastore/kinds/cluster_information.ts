@@ -29,6 +29,11 @@ export const clusterInformation = defineKind<ClusterInformation>({
   shortNames: ["clusterinfo", "clusterinfos"],
   namespaced: false,
   fields,
+  // A version of ours would make every calicoctl of another version refuse to work with the cluster.
+  defaults({ spec }, old) {
+    if (old?.spec.calicoVersion) spec.calicoVersion = old.spec.calicoVersion;
+    else delete spec.calicoVersion;
+  },
   forbids: (action, { name }) =>
     action === "create" && name !== "default" ? onlyNamed("a Cluster Information", "default") : undefined,
   columns: [

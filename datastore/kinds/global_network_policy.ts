@@ -12,6 +12,7 @@ import {
   policyColumns,
   policyDefaults,
   policyMembers,
+  showTier,
 } from "./_policy.ts";
 import { tierExists } from "./_references.ts";
 
@@ -39,6 +40,7 @@ export const globalNetworkPolicy = defineKind<GlobalNetworkPolicy>({
   isPolicy: true,
   fields,
   defaults: (policy) => policyDefaults(policy, false),
+  onRead: showTier,
   needs: ({ spec }, old) => (old ? undefined : tierExists(spec.tier || "default")),
   check({ metadata, spec }, refuse) {
     checkPolicyName(metadata, globalPolicyPattern, refuse);

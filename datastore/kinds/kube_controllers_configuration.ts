@@ -6,7 +6,7 @@ import { duration } from "../scalars.ts";
 import type { Of } from "../schema.ts";
 import * as tags from "../tags.ts";
 import { nameColumn } from "./_columns.ts";
-import { checkAnnotations } from "./_metadata.ts";
+import { checkAnnotations } from "../metadata.ts";
 
 const onOff = () => text({ tags: [tags.oneof("Enabled", "Disabled")], oneOf: ["Enabled", "Disabled"] });
 const periodic = () => given(object({ reconcilerPeriod: given(duration()) }));

@@ -10,6 +10,7 @@ import {
   policyColumns,
   policyDefaults,
   policyMembers,
+  showTier,
 } from "./_policy.ts";
 import { tierExists } from "./_references.ts";
 
@@ -35,6 +36,7 @@ export const networkPolicy = defineKind<NetworkPolicy>({
   isPolicy: true,
   fields,
   defaults: (policy) => policyDefaults(policy, false),
+  onRead: showTier,
   needs: ({ spec }, old) => (old ? undefined : tierExists(spec.tier || "default")),
   check({ metadata, spec }, refuse) {
     checkPolicyName(metadata, networkPolicyPattern, refuse);

@@ -4,7 +4,7 @@ import { type Port, port, portRange, type Protocol, protocol } from "../scalars.
 import type { ObjectOf, Of } from "../schema.ts";
 import { lex } from "../selector/lex.ts";
 import * as tags from "../tags.ts";
-import { checkAnnotations } from "./_metadata.ts";
+import { checkAnnotations } from "../metadata.ts";
 
 const actions = ["Allow", "Deny", "Log", "Pass"];
 
@@ -44,7 +44,7 @@ const entity = () =>
       }
     },
     cel(side, refuse) {
-      if (side.selector?.includes("global(") || side.notSelector?.includes("global(")) {
+      if (side.selector?.includes("global(")) {
         refuse("global() can only be used in an EntityRule namespaceSelector");
       }
       if (!side.services) return;

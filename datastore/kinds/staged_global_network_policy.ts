@@ -12,6 +12,7 @@ import {
   policyColumns,
   policyDefaults,
   policyMembers,
+  showTier,
   stagedMembers,
 } from "./_policy.ts";
 import { tierExists } from "./_references.ts";
@@ -41,6 +42,7 @@ export const stagedGlobalNetworkPolicy = defineKind<StagedGlobalNetworkPolicy>({
   isPolicy: true,
   fields,
   defaults: (policy) => policyDefaults(policy, true),
+  onRead: showTier,
   needs: ({ spec }, old) => (old ? undefined : tierExists(spec.tier || "default")),
   check({ metadata, spec }, refuse) {
     checkPolicyName(metadata, globalPolicyPattern, refuse);

@@ -10,6 +10,7 @@ import {
   policyColumns,
   policyDefaults,
   policyMembers,
+  showTier,
   stagedMembers,
 } from "./_policy.ts";
 import { tierExists } from "./_references.ts";
@@ -37,6 +38,7 @@ export const stagedNetworkPolicy = defineKind<StagedNetworkPolicy>({
   isPolicy: true,
   fields,
   defaults: (policy) => policyDefaults(policy, true),
+  onRead: showTier,
   needs: ({ spec }, old) => (old ? undefined : tierExists(spec.tier || "default")),
   check({ metadata, spec }, refuse) {
     checkPolicyName(metadata, networkPolicyPattern, refuse);

@@ -6,6 +6,7 @@ import type { Of } from "../schema.ts";
 import * as tags from "../tags.ts";
 import { nameColumn, pointer, specColumn } from "./_columns.ts";
 import { condition } from "./_condition.ts";
+import { tierIsEmpty } from "./_references.ts";
 
 const fields = object({
   spec: always(object({
@@ -59,6 +60,7 @@ export const tier = defineKind<Tier>({
   },
   forbids: (action, { name }) =>
     action === "delete" && name in fixedTiers ? notSupported("Delete", name, `Cannot delete ${name} tier`) : undefined,
+  deleteNeeds: ({ name }) => tierIsEmpty(name),
   compare: (a, b) => (a.spec.order ?? Infinity) - (b.spec.order ?? Infinity),
   columns: [nameColumn, specColumn("ORDER", (spec) => pointer(spec.order))],
   example: { metadata: { name: "security" }, spec: { order: 100, defaultAction: "Deny" }, status: {} },

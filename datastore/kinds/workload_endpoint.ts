@@ -93,6 +93,7 @@ export const workloadEndpoint = defineKind<WorkloadEndpoint>({
   namespaced: true,
   hasSchema: false,
   fields,
+  computeName: ({ spec }) => nameOf(spec),
   defaults,
   check: ({ spec }, refuse) => checkSpec(spec, refuse),
   columns: [
@@ -118,10 +119,14 @@ export const workloadEndpoint = defineKind<WorkloadEndpoint>({
   },
 });
 
-/** The name is computed from the spec; namespace and orchestrator become labels that nobody can claim otherwise. */
-function defaults({ metadata, spec }: WorkloadEndpoint): void {
+function nameOf(spec: WorkloadEndpointSpec): string {
   const { node = "", orchestrator = "", endpoint = "", pod, containerID, workload } = spec;
-  const name = endpointName({ node, orchestrator, endpoint, pod, containerID, workload });
+  return endpointName({ node, orchestrator, endpoint, pod, containerID, workload });
+}
+
+/** The name is the one that the spec gives; namespace and orchestrator become labels that nobody can claim otherwise. */
+function defaults({ metadata, spec }: WorkloadEndpoint): void {
+  const name = nameOf(spec);
   if (metadata.name && metadata.name !== name) {
     const reason =
       `the WorkloadEndpoint name does not match the primary identifiers assigned in the Spec: expected name ${name}`;
@@ -131,7 +136,7 @@ function defaults({ metadata, spec }: WorkloadEndpoint): void {
   metadata.labels = {
     ...metadata.labels,
     "projectcalico.org/namespace": metadata.namespace ?? "",
-    "projectcalico.org/orchestrator": orchestrator,
+    "projectcalico.org/orchestrator": spec.orchestrator ?? "",
   };
 }
 
