@@ -3,16 +3,10 @@ import type { Clock } from "../lib/clock.ts";
 import type { Logger } from "../lib/log.ts";
 import { isProblem } from "../lib/problem.ts";
 import type { Resource } from "../datastore/kind.ts";
+import type { Resources } from "../datastore/resources.ts";
 
-/** The part of CRUD that start-up needs; datastore/resources.ts has it. */
-export interface StartUpResources {
-  get(kind: string, name: string): Promise<Resource | undefined>;
-  list(kind: string): Promise<Resource[]>;
-  /** @throws Problem "exists". */
-  create(resource: Resource): Promise<Resource>;
-  /** @throws Problem "conflict" when the object is newer than `metadata.resourceVersion`, "not-found". */
-  update(resource: Resource): Promise<Resource>;
-}
+/** The part of CRUD that start-up needs. */
+export type StartUpResources = Pick<Resources, "get" | "list" | "create" | "update">;
 
 /** An object that must be in the datastore: what it must be, given what it is. */
 export interface Wanted {
@@ -40,10 +34,10 @@ export class Writer {
 
   /** Returns the object as it is in the end. @throws Problem "conflict" after 20 tries. */
   async ensure(one: Wanted): Promise<Resource | undefined> {
-    const { resources, random, clock, signal } = this.parts;
+    const { random, clock, signal } = this.parts;
     const backoff = new Backoff({ firstMs: 20, maxMs: 500, random, clock });
     for (let attempt = 1;; attempt++) {
-      const existing = await resources.get(one.kind, one.name);
+      const existing = await this.#find(one);
       const wanted = await one.wanted(existing);
       if (!wanted) return existing;
       try {
@@ -52,6 +46,15 @@ export class Writer {
         if (attempt === 20 || !isProblem(error, "exists", "conflict", "not-found")) throw error;
         await backoff.wait(signal);
       }
+    }
+  }
+
+  async #find(one: Wanted): Promise<Resource | undefined> {
+    try {
+      return await this.parts.resources.get(one.kind, one.name);
+    } catch (error) {
+      if (isProblem(error, "not-found")) return undefined;
+      throw error;
     }
   }
 

@@ -180,7 +180,7 @@ const addressesOf = (node: Node): string[] =>
 async function rivalOf(parts: OwnNodeParts, wanted: Node): Promise<Conflict | undefined> {
   if (parts.settings.get("DISABLE_NODE_IP_CHECK") === "true") return undefined;
   const others = new Map<string, string[]>();
-  for (const node of await parts.resources.list("Node") as Node[]) {
+  for (const node of (await parts.resources.list<Node>("Node")).items) {
     if (node.metadata.name !== parts.node) others.set(node.metadata.name, addressesOf(node));
   }
   return conflicts(addressesOf(wanted), others)[0];

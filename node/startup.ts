@@ -77,7 +77,8 @@ async function kubernetesCluster(kubernetes: KubernetesFacts | undefined) {
 
 /** Planned before anything is written, so that a setting that is not understood leaves nothing half made. */
 async function plannedPools(parts: StartUpParts, kubeadmConfig: string[] | undefined): Promise<Wanted[]> {
-  const existing = (await parts.resources.list("IPPool")).map((pool) => String(pool.spec.cidr ?? ""));
+  const { items, undecodable } = await parts.resources.list("IPPool");
+  const existing = items.map((pool) => String(pool.spec.cidr ?? ""));
   const pools = defaultPools({
     setting: (name) => parts.settings.get(name),
     existing,
@@ -86,6 +87,11 @@ async function plannedPools(parts: StartUpParts, kubeadmConfig: string[] | undef
     kubeadmConfig,
     random: parts.random,
   });
+  if (undecodable.length > 0) {
+    const keys = undecodable.map((pool) => pool.key);
+    parts.log.warn("no default pools, for a stored pool cannot be read and could hold the same addresses", { keys });
+    return [];
+  }
   return pools.map(({ name, spec }) => ({
     kind: "IPPool",
     name,

@@ -1,0 +1,133 @@
+/** Where the installed parts lie, as units and CNI configuration name them. */
+export interface UnitPaths {
+  /** The program. */
+  binary: string;
+  /** Environment file with the settings. */
+  environmentFile: string;
+  /** BIRD's program. */
+  bird: string;
+}
+
+/** The places of an installation with default options. */
+export const defaultUnitPaths: UnitPaths = {
+  binary: "/usr/local/bin/tortie",
+  environmentFile: "/etc/tortie/tortie.env",
+  bird: "/usr/sbin/bird",
+};
+
+/** Names of the units that are enabled, in the order of starting. */
+export const enabledUnits = ["tortie.service", "tortie-bird.path"] as const;
+
+/** All units by file name. The files in `systemd/` are these texts with the default paths. */
+export const units = (paths: UnitPaths): Record<string, string> => ({
+  "tortie.service": nodeUnit(paths),
+  "tortie-bird.service": birdUnit(paths),
+  "tortie-bird.path": birdPathUnit,
+});
+
+/**
+ * argv[0] is calico-felix, since Calico's `calicoctl node status` looks for a process of that name. Only what the agent
+ * really needs is left open: it enters network namespaces of pods, writes sysctls, loads iptables' modules and may kill a
+ * BIRD that lost its socket. The runtime makes code in memory, so write-and-execute stays allowed.
+ */
+const nodeUnit = ({ binary, environmentFile }: UnitPaths): string =>
+  `[Unit]
+Description=tortie node agent: addresses, interfaces and routes of pods
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+Type=exec
+EnvironmentFile=-${environmentFile}
+Environment=TORTIE_BIRD_STARTED_BY=systemd
+ExecStart=@${binary} calico-felix node
+Restart=always
+RestartSec=1
+KillMode=mixed
+LimitNOFILE=65536
+RuntimeDirectory=tortie calico
+RuntimeDirectoryMode=0755
+RuntimeDirectoryPreserve=yes
+StateDirectory=tortie calico
+StateDirectoryMode=0755
+
+CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE CAP_SYS_ADMIN CAP_SYS_PTRACE CAP_SYS_MODULE CAP_DAC_OVERRIDE CAP_KILL CAP_BPF CAP_PERFMON
+NoNewPrivileges=yes
+ProtectSystem=full
+ProtectHome=read-only
+ProtectClock=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectControlGroups=yes
+LockPersonality=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+RestrictNamespaces=net mnt
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+SystemCallArchitectures=native
+SystemCallFilter=@system-service @module bpf
+SystemCallErrorNumber=EPERM
+UMask=0022
+
+[Install]
+WantedBy=multi-user.target
+`;
+
+/**
+ * BIRD outlives the agent. It is stopped like a crash, so that peers and the kernel keep the routes until it is back
+ * (graceful restart).
+ */
+const birdUnit = ({ bird }: UnitPaths): string =>
+  `[Unit]
+Description=BIRD routing daemon of tortie
+After=network.target
+ConditionPathExists=/run/tortie/bird.conf
+StartLimitIntervalSec=0
+
+[Service]
+Type=exec
+ExecStart=@${bird} bird -f -R -c /run/tortie/bird.conf -s /run/tortie/bird.ctl -P /run/tortie/bird.pid
+KillSignal=SIGKILL
+Restart=always
+RestartSec=1
+LimitNOFILE=65536
+RuntimeDirectory=tortie
+RuntimeDirectoryMode=0755
+RuntimeDirectoryPreserve=yes
+
+CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE CAP_DAC_OVERRIDE
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectClock=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectControlGroups=yes
+ProtectProc=invisible
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+RestrictNamespaces=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallErrorNumber=EPERM
+UMask=0022
+`;
+
+/** Starts BIRD as soon as the agent has written a configuration that BIRD takes. */
+const birdPathUnit = `[Unit]
+Description=Start BIRD when tortie has written its configuration
+
+[Path]
+PathExists=/run/tortie/bird.conf
+Unit=tortie-bird.service
+
+[Install]
+WantedBy=multi-user.target
+`;
