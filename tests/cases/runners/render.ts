@@ -143,7 +143,7 @@ const renderers: Record<string, (i: Input, s: NetfilterSettings) => Chain[]> = {
     const chains = dispatch.hostFilterDispatch({
       interfaces: i.interfaces,
       wildcard: i.defaultInterface === anyInterface,
-    }, s);
+    });
     return i.applyOnForward ? chains : chains.filter((c) => !c.name.includes("hep-forward"));
   },
   static: (i, s) =>
