@@ -15,9 +15,11 @@ export interface NodeNameSources {
  * This node's name, the one place that decides it. First non-empty: NODENAME (trimmed, case kept), the nodename file
  * (CALICO_NODENAME_FILE), HOSTNAME lower-cased, the machine's own name lower-cased.
  * Source: spec/node.md §2 of calico/node's start-up.
+ * @param from where to look instead of this machine, for each that is given.
  * @throws Problem when the result cannot be part of an etcd key.
  */
-export function nodeName(sources: NodeNameSources = systemSources): string {
+export function nodeName(from: Partial<NodeNameSources> = {}): string {
+  const sources = { ...systemSources, ...from };
   const file = sources.env("CALICO_NODENAME_FILE") || nodeNameFile;
   const candidates: [string, string][] = [
     ["NODENAME", sources.env("NODENAME")?.trim() ?? ""],
@@ -25,12 +27,12 @@ export function nodeName(sources: NodeNameSources = systemSources): string {
     ["HOSTNAME", (sources.env("HOSTNAME") ?? "").trim().toLowerCase()],
     ["the machine's host name", sources.hostname().trim().toLowerCase()],
   ];
-  const [from, name] = candidates.find(([, n]) => n !== "") ?? ["", ""];
+  const [source, name] = candidates.find(([, n]) => n !== "") ?? ["", ""];
   if (!/^[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?$/.test(name)) {
     throw new Problem({
       code: "bad-input",
       what: `"${name}" cannot be a node name`,
-      where: from,
+      where: source,
       todo: "Set NODENAME to letters, digits, '-' and '.'",
     });
   }

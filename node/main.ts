@@ -1,0 +1,60 @@
+import { systemClock } from "../lib/clock.ts";
+import { createLog, type Logger, parseLevel } from "../lib/log.ts";
+import { messageOf, Problem } from "../lib/problem.ts";
+import { type NodeRoles, runNode } from "./node.ts";
+import { loadSettings } from "./settings.ts";
+
+const usage = `usage: tortie node | agent | routing
+
+  node      start-up (Node resource, default pools), agent and routing in one process
+  agent     the agent alone: CNI, addresses, interfaces and routes of pods
+  routing   BGP alone: writes BIRD's configuration
+
+Settings come from the environment and from /etc/tortie/tortie.yaml, with Calico's names (ETCD_ENDPOINTS, NODENAME, IP,
+CALICO_NETWORKING_BACKEND, …). LOG_LEVEL is debug, info, warn or error.
+`;
+
+/** \`tortie node\`. */
+export const node = (args: string[]): Promise<number> => main(args, { startUp: true, agent: true, routing: true });
+
+/** \`tortie agent\`. */
+export const agent = (args: string[]): Promise<number> => main(args, { startUp: false, agent: true, routing: false });
+
+/** \`tortie routing\`. */
+export const routing = (args: string[]): Promise<number> => main(args, { startUp: false, agent: false, routing: true });
+
+async function main(args: string[], roles: NodeRoles): Promise<number> {
+  if (args.includes("--help") || args.includes("-h")) {
+    console.log(usage.trimEnd());
+    return 0;
+  }
+  if (args.length > 0) {
+    console.error(`tortie: unexpected argument "${args[0]}"\n\n${usage.trimEnd()}`);
+    return 2;
+  }
+  const level = Deno.env.get("LOG_LEVEL") ?? Deno.env.get("CALICO_STARTUP_LOGLEVEL") ?? "info";
+  const log = createLog("node", { level: parseLevel(level) ?? "info", clock: systemClock });
+  if (parseLevel(level) === undefined) log.warn("log level is not understood", { level, used: "info" });
+  const stop = new AbortController();
+  const onSignal = () => stop.abort(new Error("told to stop"));
+  for (const signal of ["SIGTERM", "SIGINT"] as const) Deno.addSignalListener(signal, onSignal);
+  try {
+    await runNode({ roles, settings: await loadSettings(), clock: systemClock, log, signal: stop.signal });
+    return 0;
+  } catch (error) {
+    return fatal(log, error);
+  } finally {
+    for (const signal of ["SIGTERM", "SIGINT"] as const) Deno.removeSignalListener(signal, onSignal);
+  }
+}
+
+/** A Problem is said in its own words; anything else is a bug and is said with its stack. The supervisor restarts us. */
+function fatal(log: Logger, error: unknown): number {
+  if (error instanceof Problem) {
+    log.error("stopped", { what: error.what, where: error.where, todo: error.todo, why: messageOf(error.cause ?? "") });
+  } else {log.error("stopped by a bug", {
+      why: messageOf(error),
+      stack: error instanceof Error ? error.stack : undefined,
+    });}
+  return 1;
+}
