@@ -111,7 +111,7 @@ export class GroupCommit implements AsyncDisposable {
     };
     this.#jobs.add(job);
     this.#giveUpLate(job, wish.deadlineMs, timer.signal);
-    this.#running ??= this.#run().finally(() => this.#running = undefined);
+    this.#running ??= this.#run();
     return promise;
   }
 
@@ -135,10 +135,13 @@ export class GroupCommit implements AsyncDisposable {
       while (this.#jobs.size > 0) await this.#round();
     } catch (error) {
       for (const job of [...this.#jobs]) job.finish({ thrown: error });
+    } finally {
+      this.#running = undefined; // in the same step as the last look at #jobs
     }
   }
 
   async #round(): Promise<void> {
+    this.#dropLate();
     const view = await this.#viewOrNothing();
     if (!view) return;
     const draft = new Draft(view, this.#parts.moment());
@@ -270,8 +273,8 @@ export class GroupCommit implements AsyncDisposable {
       job.underWay = false;
       job.tries++;
       if (keys.length > 0) job.doubt = plan;
-      if (this.#isLate(job)) job.finish({ problem: unavailable("etcd did not answer in time") });
     }
+    this.#dropLate();
     const waiting = () => group.filter((job) => this.#jobs.has(job));
     while (keys.length > 0 && waiting().length > 0) {
       try {
@@ -282,6 +285,7 @@ export class GroupCommit implements AsyncDisposable {
       } catch (error) {
         if (!isProblem(error, "unavailable")) return this.#isolate(waiting(), error);
         await this.#wait(100);
+        this.#dropLate();
       }
     }
   }
@@ -324,7 +328,11 @@ export class GroupCommit implements AsyncDisposable {
     this.#parts.clock.sleep(ms, signal).then(late, () => {});
   }
 
-  #isLate = (job: Job): boolean => this.#parts.clock.monotonicMs() >= job.until;
+  #dropLate(): void {
+    const now = this.#parts.clock.monotonicMs();
+    const late = [...this.#jobs].filter((job) => !job.underWay && now >= job.until);
+    for (const job of late) job.finish({ problem: unavailable("etcd did not answer in time") });
+  }
 
   /** Milliseconds until the first of the wishes gives up. */
   #left(jobs: Job[]): number {
