@@ -8,7 +8,7 @@ import { readSysctl } from "../../kernel/sysctl.ts";
 import { type Change, changes } from "../../kernel/rtnetlink/changes.ts";
 import { getLink, listLinks } from "../../kernel/rtnetlink/link.ts";
 import { RtSocket } from "../../kernel/rtnetlink/socket.ts";
-import type { Desired } from "../desired.ts";
+import type { Desired, LocalEndpoint } from "../desired.ts";
 import { Interfaces } from "../network/interfaces.ts";
 import { graceMs, isPodInterface, type Ownership } from "../network/local_routes.ts";
 import { interfaceNames, type WantedNetwork, wantedNetwork } from "../network/wanted.ts";
@@ -101,11 +101,12 @@ export class Dataplane implements AsyncDisposable {
    * Resolves when the kernel has all that the endpoint needs: switches, (later: its chains,) then its host side is
    * raised, then routes and neighbours. So it may be called before the endpoint is known, and when it resolves pods are
    * reachable; nothing else needs to raise the interface.
+   * @param is tells the endpoint that is meant from an older one of the same key: a re-created pod's.
    * @throws Problem "kernel" with the kernel's words; "not-ready" when `deadlineMs` (default 10,000) passes first, with
    * what is missing.
    */
-  enforced(endpointKey: string, deadlineMs = 10_000): Promise<void> {
-    return this.#waiters.add(endpointKey, deadlineMs, () => this.#missing(endpointKey));
+  enforced(endpointKey: string, deadlineMs = 10_000, is = (_endpoint: LocalEndpoint) => true): Promise<void> {
+    return this.#waiters.add(endpointKey, deadlineMs, () => this.#missing(endpointKey, is));
   }
 
   /** What `ctl node status` shows. */
@@ -218,11 +219,11 @@ export class Dataplane implements AsyncDisposable {
     this.#ports.want(this.#wanted);
   }
 
-  /** The notification of a new interface may still be under way when its endpoint is waited for. */
+  /** The notification of a new interface, or of one made anew, may still be under way when its endpoint is waited for. */
   #lookForAwaited(desired: Desired): void {
     for (const key of this.#waiters.keys()) {
       const name = desired.endpoints.get(key)?.interfaceName;
-      const link = name === undefined || this.#interfaces.named(name) ? undefined : getLink(this.#socket, name);
+      const link = name === undefined ? undefined : getLink(this.#socket, name);
       if (link) this.#interfaces.update(link, false, this.#options.clock.monotonicMs());
     }
   }
@@ -232,9 +233,9 @@ export class Dataplane implements AsyncDisposable {
   }
 
   /** Why an endpoint is not in force yet; undefined = it is. @throws Problem when the kernel refused a part of it. */
-  #missing(key: string): string | undefined {
+  #missing(key: string, is: (endpoint: LocalEndpoint) => boolean): string | undefined {
     const endpoint = this.#desired?.endpoints.get(key);
-    if (!endpoint) return "the endpoint is not known to the agent";
+    if (!endpoint || !is(endpoint)) return "the endpoint is not known to the agent";
     const entries = this.#wanted?.ofEndpoint.get(key);
     if (entries) return this.#ports.missing(entries);
     return this.#interfaces.named(endpoint.interfaceName)
