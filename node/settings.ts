@@ -77,6 +77,8 @@ export const knownSettings: Setting[] = [
   { name: "KUBECONFIG", what: "access to the Kubernetes API" },
   { name: "KUBERNETES_SERVICE_HOST", what: "address of the Kubernetes API" },
   { name: "KUBERNETES_SERVICE_PORT", what: "port of the Kubernetes API" },
+  { name: "LOG_LEVEL", what: "log level", values: ["debug", "info", "warn", "warning", "error"] },
+  { name: "TORTIE_BIRD_STARTED_BY", what: "who starts BIRD", values: ["us", "systemd"] },
   { name: "TORTIE_CONFIG_FILE", what: "where the settings file lies" },
   { name: "TORTIE_STATE_DIR", what: "folder of state that lasts, default /var/lib/tortie" },
   { name: "TORTIE_RUN_DIR", what: "folder of sockets, default /run/tortie" },
