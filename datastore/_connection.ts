@@ -1,3 +1,4 @@
+import "./_http2_connect.ts";
 import "./_proto_path.ts";
 import { type ChannelCredentials, type Client, connectivityState, Metadata } from "@grpc/grpc-js";
 import { noop } from "cockatiel";
@@ -132,7 +133,7 @@ export class Connection implements Disposable {
     const { signal, deadlineMs = this.#options.deadlineMs } = options;
     const until = this.#deps.clock.now() + deadlineMs;
     const tried = new Set<Member>();
-    for (let renewed = false;;) {
+    for (let renewed = false, attempts = 1;; attempts++) {
       signal?.throwIfAborted();
       const untilNow = options.readOnly ? this.#share(until, tried.size) : until;
       const member = await this.#pick(service, untilNow);
@@ -150,7 +151,8 @@ export class Connection implements Disposable {
         }
         tried.add(member);
         if (isAway(failure)) this.#suspect(member);
-        const mayGoOn = options.readOnly && isAway(failure) && tried.size < this.#members.length;
+        // A read is asked of each member, at least twice: a connection that was broken is found out by using it.
+        const mayGoOn = options.readOnly && isAway(failure) && attempts < Math.max(2, this.#members.length);
         if (!mayGoOn || this.#deps.clock.now() >= until) {
           throw errorOf(failure, { endpoint: member.endpoint, deadlineMs });
         }

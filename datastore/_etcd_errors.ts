@@ -11,6 +11,7 @@ export const Status = {
   resourceExhausted: 8,
   failedPrecondition: 9,
   outOfRange: 11,
+  internal: 13,
   unavailable: 14,
   unauthenticated: 16,
 } as const;
@@ -33,9 +34,13 @@ export function failureOf(error: unknown): CallFailure | undefined {
   return typeof e?.code === "number" ? { code: e.code, details: e.details || e.message || "" } : undefined;
 }
 
-/** The token is unknown to the server (it restarted, or the token ran out): a new one makes the same call work. */
+/**
+ * The token is unknown to the server (it restarted, the token ran out, authentication was switched on meanwhile): a new one
+ * makes the same call work.
+ */
 export function needsNewToken({ code, details }: CallFailure): boolean {
-  return code === Status.unauthenticated || /invalid auth token|revision of auth store is old/.test(details);
+  return code === Status.unauthenticated ||
+    /invalid auth token|revision of auth store is old|user name is empty/.test(details);
 }
 
 /** The server has no authentication: a user is not needed. */
@@ -43,7 +48,7 @@ export const authIsOff = ({ details }: CallFailure): boolean => /authentication 
 
 /** The server did not answer, or could not: another member may. */
 export const isAway = ({ code }: CallFailure): boolean =>
-  code === Status.unavailable || code === Status.deadlineExceeded;
+  code === Status.unavailable || code === Status.deadlineExceeded || code === Status.internal;
 
 /**
  * What the caller is told: a Problem with the endpoint and what to do, or Compacted, or Restored (a revision that was once
@@ -115,6 +120,14 @@ const rows: [(f: CallFailure) => boolean, (details: string, context: CallContext
     code: "unavailable",
     what: `etcd did not answer within ${deadlineMs} ms`,
     todo: "Check that it runs and has a leader (etcdctl endpoint status)",
+  })],
+  // grpc-js says "internal" when the connection broke under a call; etcd itself does not use it.
+  // With TLS 1.3 a server refuses a client certificate when the connection stands already; its alert may be lost.
+  [({ code }) => code === Status.internal, (details, { endpoint }) => ({
+    code: "unavailable",
+    what: `connection to etcd broke: ${details}`,
+    todo: "Check that etcd runs there, that the endpoint's scheme and port are etcd's" +
+      (endpoint.startsWith("https:") ? ", and ETCD_CERT_FILE and ETCD_KEY_FILE" : ""),
   })],
   [({ code }) => code === Status.unavailable, (details) => ({
     code: "unavailable",
