@@ -1,6 +1,12 @@
 import type { Clock } from "../lib/clock.ts";
+import { isObject, type Json, parseJson, writeJson } from "../lib/json64.ts";
 import type { Logger } from "../lib/log.ts";
+import { Problem } from "../lib/problem.ts";
+import { KubernetesClients } from "../datastore/kubernetes/client.ts";
 import type { Lifecycle } from "../agent/endpoints/lifecycle.ts";
+import { answer } from "./answer.ts";
+import type { CniDeps } from "./call.ts";
+import type { PluginRequest } from "./plugin.ts";
 
 /** Where the agent listens for CNI calls. */
 export const socketPath = "/run/tortie/agent.sock";
@@ -13,12 +19,103 @@ export interface CniServerOptions {
   lifecycle: Lifecycle;
   clock: Clock;
   log: Logger;
+  /** Overrides of paths on this host; see CniDeps. */
+  mtuFile?: string;
+  nodeNameFile?: string;
 }
+
+/** How long calls under way may take when the server closes. */
+const closeMs = 5_000;
 
 /**
  * Serves CNI calls on the unix socket until it is disposed: POST /v1/cni, GET /v1/status, GET /v1/endpoints.
+ * `curl --unix-socket /run/tortie/agent.sock http://agent/v1/status` shows what the agent thinks of itself.
  * @throws Problem "exists" when another agent answers there; a socket that nobody listens on is replaced.
  */
-export function serveCni(_options: CniServerOptions): Promise<AsyncDisposable> {
-  throw new Error("not built yet");
+export async function serveCni(options: CniServerOptions): Promise<AsyncDisposable> {
+  const { path = socketPath, clock, log } = options;
+  const kubernetes = new KubernetesClients({ clock });
+  const deps: CniDeps = { ...options, kubernetes };
+  const told = new Set<string>();
+  await takePlace(path);
+  const calls = new Set<Promise<unknown>>();
+  const listening = Promise.withResolvers<void>();
+  const server = Deno.serve({
+    path,
+    onListen: () => {
+      Deno.chmodSync(path, 0o600);
+      listening.resolve();
+    },
+    onError: (error) => {
+      log.error("CNI request failed", { why: String(error) });
+      return json(500, { error: String(error) });
+    },
+  }, (request) => {
+    const done = route(request, deps, told);
+    calls.add(done);
+    done.finally(() => calls.delete(done)).catch(() => {}); // Deno.serve's onError tells it
+    return done;
+  });
+  await listening.promise;
+  return {
+    async [Symbol.asyncDispose]() {
+      const closed = server.shutdown();
+      await Promise.race([Promise.allSettled(calls), clock.sleep(closeMs)]);
+      await Promise.race([closed, clock.sleep(closeMs)]);
+      kubernetes[Symbol.dispose]();
+      await Deno.remove(path).catch((error) => {
+        if (!(error instanceof Deno.errors.NotFound)) throw error;
+      });
+    },
+  };
 }
+
+/** Makes the folder, and removes a socket that an agent left which did not end in order. */
+async function takePlace(path: string): Promise<void> {
+  const folder = path.slice(0, path.lastIndexOf("/")) || "/";
+  await Deno.mkdir(folder, { recursive: true, mode: 0o700 });
+  try {
+    (await Deno.connect({ transport: "unix", path })).close();
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return;
+    if (!(error instanceof Deno.errors.ConnectionRefused)) throw error;
+    return await Deno.remove(path);
+  }
+  throw new Problem({ code: "exists", what: "another agent answers here", where: path, todo: "Stop it first" });
+}
+
+async function route(request: Request, deps: CniDeps, told: Set<string>): Promise<Response> {
+  const { pathname } = new URL(request.url);
+  const what = `${request.method} ${pathname}`;
+  if (what === "POST /v1/cni") {
+    const call = pluginRequest(await request.text());
+    return typeof call === "string" ? json(400, { error: call }) : json(200, { ...await answer(call, deps, told) });
+  }
+  if (what === "GET /v1/status") return statusOf(deps);
+  if (what === "GET /v1/endpoints") return json(200, deps.lifecycle.list() as unknown as Json);
+  return json(404, { error: `${what} does not exist: POST /v1/cni, GET /v1/status, GET /v1/endpoints` });
+}
+
+function statusOf({ lifecycle, node }: CniDeps): Response {
+  const readiness = lifecycle.readiness(undefined);
+  const pending = lifecycle.pending().map(({ attachment, because, time }) => ({ ...attachment, because, time }));
+  return json(readiness.ready ? 200 : 503, { node, ...readiness, pending });
+}
+
+/** The plugin's request; a sentence when it is none. */
+function pluginRequest(text: string): PluginRequest | string {
+  let value: Json;
+  try {
+    value = parseJson(text);
+  } catch (error) {
+    if (error instanceof SyntaxError) return `not JSON: ${error.message}`;
+    throw error;
+  }
+  const isText = (v: unknown) => typeof v === "string";
+  const good = isObject(value) && (value.plugin === "cni" || value.plugin === "ipam") && isText(value.stdin) &&
+    isText(value.netns) && isObject(value.env) && Object.values(value.env).every(isText);
+  return good ? value as unknown as PluginRequest : "wanted {plugin: cni or ipam, env, netns, stdin}";
+}
+
+const json = (status: number, body: Json): Response =>
+  new Response(writeJson(body) + "\n", { status, headers: { "content-type": "application/json" } });

@@ -1,6 +1,5 @@
 import type { Clock } from "../../lib/clock.ts";
-import type { Cidr, Ip } from "../../lib/ip.ts";
-import { bits, cidrOf } from "../../lib/ip.ts";
+import { bits, type Cidr, cidrOf, formatCidr, type Ip } from "../../lib/ip.ts";
 import type { Logger } from "../../lib/log.ts";
 import { isProblem, messageOf, Problem } from "../../lib/problem.ts";
 import { encodeResource } from "../../datastore/codec.ts";
@@ -12,6 +11,7 @@ import type { Compare, Event, Store, Write } from "../../datastore/store.ts";
 import type { Allocator } from "../../ipam/commit.ts";
 import type { AssignedAddress, AssignRequest, Extra } from "../../ipam/request.ts";
 import type { Dataplane } from "../dataplane/apply.ts";
+import type { LocalEndpoint } from "../desired.ts";
 import { handleOf } from "./attachment.ts";
 import type { Endpoints } from "./_endpoints.ts";
 import type { Journal } from "./journal.ts";
@@ -116,7 +116,7 @@ export class Addition {
       await this.#pair.finished();
       this.#refuseWhenLost();
       await this.#ensureProfile();
-      await parts.dataplane.enforced(this.#key, enforceMs);
+      await parts.dataplane.enforced(this.#key, enforceMs, (known) => this.#isThis(known));
       parts.step("enforced");
       this.#refuseWhenLost();
       await parts.journal.drop(attachment);
@@ -203,6 +203,12 @@ export class Addition {
     if (result.committed) {
       parts.mirror.learn([{ key, value, revision: result.revision, created: result.revision }]);
     }
+  }
+
+  /** True for the endpoint as this ADD stored it, not as an older sandbox of the same pod had it. */
+  #isThis(known: LocalEndpoint): boolean {
+    const { mac, ipNetworks } = this.#stored!.spec;
+    return known.mac === mac && known.nets.map(formatCidr).join() === ipNetworks!.join();
   }
 
   #refuseWhenLost(): void {

@@ -1,8 +1,9 @@
-import { tryParseCidr } from "../../lib/ip.ts";
+import { type Cidr, cidrOf, type Ip, ipAt, tryParseCidr } from "../../lib/ip.ts";
 import { isProblem } from "../../lib/problem.ts";
-import { blockKey, handlePrefix } from "../../datastore/keys.ts";
+import { blockKey, handleKey, handlePrefix } from "../../datastore/keys.ts";
+import type { KeyValue } from "../../datastore/store.ts";
 import type { WorkloadEndpoint } from "../../datastore/kinds/workload_endpoint.ts";
-import { attributeOf, type Block, decodeBlock, ordinalsOf } from "../../ipam/block.ts";
+import { attributeOf, type Block, decodeBlock, handleOf, ordinalAt, ordinalsOf } from "../../ipam/block.ts";
 import { decodeHandle } from "../../ipam/handle.ts";
 import type { Reader } from "../../ipam/view.ts";
 
@@ -60,21 +61,57 @@ function isOfNode(
   node: string,
 ): "yes" | "no" | "unreadable" {
   try {
-    for (const name of decodeHandle(text, id).counts.keys()) {
-      const cidr = tryParseCidr(name);
-      const kv = cidr && reader.get(blockKey(cidr));
-      if (kv && givenBy(decodeBlock(kv.value, kv.key), id, node)) return "yes";
-    }
-    return "no";
+    const given = blocksOf(reader, text, id).some((block) =>
+      ordinalsOf(block, id).some((ordinal) => {
+        const secondary = attributeOf(block, ordinal)?.secondary as { node?: string } | null | undefined;
+        return secondary?.node === node;
+      })
+    );
+    return given ? "yes" : "no";
   } catch (error) {
     if (isProblem(error)) return "unreadable";
     throw error;
   }
 }
 
-function givenBy(block: Block, id: string, node: string): boolean {
-  return ordinalsOf(block, id).some((ordinal) => {
-    const secondary = attributeOf(block, ordinal)?.secondary as { node?: string } | null | undefined;
-    return secondary?.node === node;
+/** Addresses that a handle holds. @throws Problem "undecodable". */
+export function addressesUnder(reader: Pick<Reader, "get">, handle: string): Ip[] {
+  const text = reader.get(handleKey(handle))?.value;
+  if (text === undefined) return [];
+  return blocksOf(reader, text, handle).flatMap((block) =>
+    ordinalsOf(block, handle).map((ordinal) => ipAt(block.cidr, ordinal))
+  );
+}
+
+/** The blocks that a stored handle names, as far as they exist. @throws Problem "undecodable". */
+function blocksOf(reader: Pick<Reader, "get">, text: string, id: string): Block[] {
+  return [...decodeHandle(text, id).counts.keys()].flatMap((name) => {
+    const cidr = tryParseCidr(name);
+    const kv = cidr && reader.get(blockKey(cidr));
+    return kv ? [decodeBlock(kv.value, kv.key)] : [];
   });
+}
+
+/** The block that an address lies in; undefined when there is none. */
+export function blockHolding(reader: Pick<Reader, "get">, ip: Ip): KeyValue & { cidr: Cidr } | undefined {
+  const [smallest, largest] = ip.v === 4 ? [32, 20] : [128, 116];
+  for (let len = smallest; len >= largest; len--) {
+    const cidr = cidrOf(ip, len);
+    const kv = reader.get(blockKey(cidr));
+    if (kv) return { ...kv, cidr };
+  }
+  return undefined;
+}
+
+/** The handle that an address is held under; undefined when none is known. */
+export function handleHolding(reader: Pick<Reader, "get">, ip: Ip): string | undefined {
+  const kv = blockHolding(reader, ip);
+  if (!kv) return undefined;
+  try {
+    const block = decodeBlock(kv.value, kv.key);
+    return handleOf(attributeOf(block, ordinalAt(block, ip)!));
+  } catch (error) {
+    if (isProblem(error)) return undefined;
+    throw error;
+  }
 }

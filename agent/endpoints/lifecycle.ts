@@ -3,7 +3,7 @@ import type { Clock } from "../../lib/clock.ts";
 import { bits, type Cidr, cidrOf, type Ip } from "../../lib/ip.ts";
 import type { Logger } from "../../lib/log.ts";
 import { isProblem, messageOf, Problem } from "../../lib/problem.ts";
-import { blockKey, resourceKey } from "../../datastore/keys.ts";
+import { resourceKey } from "../../datastore/keys.ts";
 import type { WorkloadEndpoint } from "../../datastore/kinds/workload_endpoint.ts";
 import type { Mirror } from "../../datastore/mirror.ts";
 import type { Store } from "../../datastore/store.ts";
@@ -12,17 +12,20 @@ import type { Dataplane } from "../dataplane/apply.ts";
 import { Addition, type AdditionParts } from "./_addition.ts";
 import { type Attachment, attachmentId, handleOf } from "./attachment.ts";
 import { differences } from "./differences.ts";
-import { belongsTo, Endpoints } from "./_endpoints.ts";
+import { belongsTo, Endpoints, type Known } from "./_endpoints.ts";
 import type { Journal, JournalEntry } from "./journal.ts";
-import { holdersOf } from "./leftovers.ts";
+import { addressesUnder, blockHolding, handleHolding, holdersOf } from "./leftovers.ts";
 import { Lease } from "./_lease.ts";
 import { Locks } from "./_locks.ts";
 import { Patience } from "./_patience.ts";
+import { type AddressWish, type Readiness, readiness } from "./readiness.ts";
 import { release } from "./_release.ts";
 import { Replay } from "./_replay.ts";
 import type { Added, AddRequest, AddStep, CheckRequest, LeaseRequest, Removed, RemoveRequest } from "./request.ts";
 import { addressesOf } from "./stored.ts";
 import type { Wiring } from "./wiring.ts";
+
+export { type AddStep, addSteps } from "./request.ts";
 
 /** What a Lifecycle works with. */
 export interface LifecycleDeps {
@@ -32,7 +35,7 @@ export interface LifecycleDeps {
   mirror: Pick<Mirror, "get" | "list" | "learn" | "state" | "revision">;
   allocator: Pick<Allocator, "assign" | "release">;
   wiring: Pick<Wiring, "connect" | "disconnect" | "inspect">;
-  dataplane: Pick<Dataplane, "enforced">;
+  dataplane: Pick<Dataplane, "enforced" | "status">;
   journal: Journal;
   /** A random MAC, locally administered, and a random UUID. */
   random: { mac(): string; uuid(): string };
@@ -69,14 +72,14 @@ export class Lifecycle {
    * Makes an endpoint: address, link, etcd, kernel. A repeated call for a live attachment gets the same answer. When it
    * fails nothing is left, or what etcd did not confirm is in the journal.
    * @throws Problem "unavailable" and "not-ready": try again; "exhausted", "exists", "not-found", "bad-input", "kernel";
-   * "conflict": a DEL for the container came; "unsupported": a second interface of one container.
+   * "conflict": a DEL for the container came.
    */
   async add(request: AddRequest): Promise<Added> {
     const { attachment, endpoint: { metadata } } = request;
     const key = resourceKey("WorkloadEndpoint", metadata.name, metadata.namespace);
     return await this.#exclusively(attachment, [key], async (signal) => {
       await this.#whenConnected();
-      this.#refuseSecondInterface(key, attachment);
+      this.#refuseSecond(key, attachment);
       const again = await this.#asBefore(request, key);
       if (again) return again;
       await this.#clearBefore(request, key);
@@ -104,6 +107,7 @@ export class Lifecycle {
     for (const { id, stop } of this.#adding) if (id === attachmentId(attachment)) stop.abort();
     return await this.#locks.hold(keysOf(attachment, endpointKey), async () => {
       const own = this.#endpoints.of({ key: endpointKey, containerId: attachment.containerId });
+      if (this.#isAnothers(own, attachment)) return await this.#release(attachment, undefined);
       const hostInterface = own?.endpoint?.spec.interfaceName;
       const { interfaceName } = attachment;
       if (endpointKey !== undefined) await this.deps.wiring.disconnect({ netns, interfaceName, hostInterface });
@@ -140,6 +144,16 @@ export class Lifecycle {
       }
     }
     return problems;
+  }
+
+  /** Whether an add() would be served now. @param wish undefined when the addresses are another plugin's business. */
+  readiness(wish: AddressWish | undefined): Readiness {
+    return readiness(this.deps, wish);
+  }
+
+  /** Addresses that etcd has under the attachment's handle. */
+  addressesOf(attachment: Attachment): Ip[] {
+    return addressesUnder(this.deps.mirror, handleOf(attachment));
   }
 
   /** This node's endpoints in etcd. */
@@ -205,7 +219,10 @@ export class Lifecycle {
     const ips = addressesOf(endpoint);
     return {
       endpoint,
-      addresses: ips.map((ip) => ({ ip, block: isExact ? cidrOf(ip, bits(ip.v)) : this.#blockOf(ip) })),
+      addresses: ips.map((ip) => ({
+        ip,
+        block: (isExact ? undefined : blockHolding(this.deps.mirror, ip)?.cidr) ?? cidrOf(ip, bits(ip.v)),
+      })),
       again: true,
     };
   }
@@ -242,24 +259,28 @@ export class Lifecycle {
     if (outcome!.commit) this.deps.mirror.learn(outcome!.commit.events);
   }
 
-  #blockOf(ip: Ip): Cidr {
-    const smallest = ip.v === 4 ? 20 : 116;
-    for (let len = bits(ip.v) as number; len >= smallest; len--) {
-      const cidr = cidrOf(ip, len);
-      if (this.deps.mirror.get(blockKey(cidr))) return cidr;
-    }
-    return cidrOf(ip, bits(ip.v));
-  }
-
-  #refuseSecondInterface(key: string, { containerId }: Attachment): void {
-    const other = this.#endpoints.siblings(key).find((s) => s.endpoint?.spec.containerID === containerId);
+  /** A container can have one interface of ours, in one network: both would have one host side and default route. */
+  #refuseSecond(key: string, attachment: Attachment): void {
+    const { containerId } = attachment;
+    const same = this.#endpoints.at(key);
+    const other = this.#isAnothers(same, attachment)
+      ? same
+      : this.#endpoints.siblings(key).find((s) => s.endpoint?.spec.containerID === containerId);
     if (!other) return;
     throw new Problem({
-      code: "unsupported",
-      what: `the container has the interface ${other.endpoint!.spec.endpoint} already`,
+      code: "exists",
+      what: `the container has the interface ${other.endpoint!.spec.endpoint} of another network or name already`,
       where: other.key,
-      todo: "A container can have one interface of ours: both would have the same host side and default route",
+      todo: "A container can have one interface of ours",
     });
+  }
+
+  /** True for an endpoint of this container whose addresses another network's handle holds. */
+  #isAnothers(known: Known | undefined, attachment: Attachment): boolean {
+    const { containerId } = attachment;
+    if (known?.endpoint?.spec.containerID !== containerId) return false;
+    const holders = addressesOf(known.endpoint).flatMap((ip) => handleHolding(this.deps.mirror, ip) ?? []);
+    return holders.some((h) => h !== handleOf(attachment) && h.endsWith(`.${containerId}`));
   }
 
   async #whenConnected(): Promise<void> {
