@@ -69,9 +69,13 @@ export async function missingFolders(root: string, paths: string[]): Promise<str
   return [...missing].sort((a, b) => a.split("/").length - b.split("/").length);
 }
 
-/** Makes the folders of `paths` with mode 0755. */
+/** Makes the folders of `paths`: our state is for us alone, the rest is for everybody to read. */
 export async function makeFolders(root: string, paths: string[]): Promise<void> {
-  for (const folder of await missingFolders(root, paths)) await Deno.mkdir(root + folder, { mode: 0o755 });
+  for (const folder of await missingFolders(root, paths)) {
+    await Deno.mkdir(root + folder, {
+      mode: manifestFile.startsWith(`${folder}/`) && folder.endsWith("/tortie") ? 0o700 : 0o755,
+    });
+  }
 }
 
 /** Brings one change to the disk: at each moment the old or the new file is there, or the backup and nothing. */

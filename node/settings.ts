@@ -85,7 +85,7 @@ export const knownSettings: Setting[] = [
 ];
 
 /** Variables that begin so are meant for us: one that we do not know is told. */
-const ownPrefixes = /^(CALICO_|FELIX_|ETCD_|TORTIE_|IP_|IP6_|AUTODETECT_)/;
+const ownPrefixes = /^(CALICO_|FELIX_|ETCD_|TORTIE_(?!TEST_)|IP_|IP6_|AUTODETECT_)/;
 /** Set by Kubernetes for its services in every container. */
 const serviceVariable = /_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_\d+_(TCP|UDP|SCTP)(_.*)?)?)$/;
 

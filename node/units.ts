@@ -48,7 +48,7 @@ LimitNOFILE=65536
 RuntimeDirectory=tortie calico
 RuntimeDirectoryMode=0755
 RuntimeDirectoryPreserve=yes
-StateDirectory=tortie calico
+StateDirectory=calico
 StateDirectoryMode=0755
 
 CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE CAP_SYS_ADMIN CAP_SYS_PTRACE CAP_SYS_MODULE CAP_DAC_OVERRIDE CAP_KILL CAP_BPF CAP_PERFMON

@@ -183,7 +183,7 @@ Deno.test("systemd takes the units without a word, and rates them no worse than 
     for (const [name, most] of [["tortie.service", 51], ["tortie-bird.service", 30]] as const) {
       const args = ["security", "--offline=true", `--threshold=${most}`, `${folder}/${name}`];
       const rated = await run("systemd-analyze", args);
-      assert.equal(rated.code, 0, rated.stdout.trim().split("\n").at(-1));
+      assert.equal(rated.code, 0, rated.stdout.slice(-100));
     }
   } finally {
     await Deno.remove(folder, { recursive: true });
