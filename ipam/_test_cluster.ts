@@ -94,7 +94,7 @@ export class TestMirror implements Reader {
 
 /** Time that passes by advance() only; short sleeps (back-off) end at once, deadlines never by themselves. */
 export class TestClock implements Clock {
-  #now = Date.UTC(2026, 10, 21, 8, 31, 42);
+  #now = 1_795_249_902_000; // 2026-11-21T08:31:42Z
 
   now(): number {
     return this.#now;

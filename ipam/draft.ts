@@ -48,8 +48,9 @@ export class Draft {
   #blocks = new Map<string, Block | undefined>();
   #handles = new Map<string, Handle | undefined>();
   #affinities = new Map<string, Affinity | undefined>();
-  #keys = new Set<string>();
-  #prefixes = new Set<string>();
+  /** What is relied upon, with its revision when it was first looked at: that of the content which the changes start from. */
+  #keys = new Map<string, bigint>();
+  #prefixes = new Map<string, bigint>();
   #extra: Extra = { compare: [], write: [] };
 
   constructor(readonly view: View, readonly at: Moment, private readonly parent?: Draft) {}
@@ -64,19 +65,21 @@ export class Draft {
     for (const [key, value] of child.#blocks) this.#blocks.set(key, value);
     for (const [key, value] of child.#handles) this.#handles.set(key, value);
     for (const [key, value] of child.#affinities) this.#affinities.set(key, value);
-    for (const key of child.#keys) this.#keys.add(key);
-    for (const prefix of child.#prefixes) this.#prefixes.add(prefix);
+    for (const [key, revision] of child.#keys) if (!this.#keys.has(key)) this.#keys.set(key, revision);
+    for (const [prefix, revision] of child.#prefixes) {
+      if (!this.#prefixes.has(prefix)) this.#prefixes.set(prefix, revision);
+    }
     this.add(child.#extra);
   }
 
   /** The transaction commits only while this key is as the view has it. */
   relyOn(key: string): void {
-    this.#keys.add(key);
+    if (!this.#keys.has(key)) this.#keys.set(key, this.view.revisionOf(key));
   }
 
   /** The transaction commits only while nothing below this prefix was made or changed since the view. */
   relyOnAll(prefix: string): void {
-    this.#prefixes.add(prefix);
+    if (!this.#prefixes.has(prefix)) this.#prefixes.set(prefix, this.view.completeTo(prefix));
   }
 
   /** Settings; the transaction relies on them. @throws Problem "undecodable". */
@@ -191,6 +194,17 @@ export class Draft {
     return this.#extra;
   }
 
+  /**
+   * Keys of which this draft's own changes make values that no other writer makes: its handles, else its blocks. Where they
+   * all stand as planned, it was carried out.
+   */
+  get marks(): string[] {
+    const written = (values: Map<string, unknown>) =>
+      [...values].filter(([, v]) => v !== undefined).map(([key]) => key);
+    const handles = written(this.#handles);
+    return handles.length > 0 ? handles : written(this.#blocks);
+  }
+
   /** True when this draft and the child together are one transaction that etcd takes, and no key of `add()` comes twice. */
   fits(child: Draft): boolean {
     const reads = new Set([...this.#readKeys(), ...child.#readKeys()]);
@@ -204,8 +218,8 @@ export class Draft {
 
   /** The transaction, with every key that it needs for planning again when a compare fails. */
   plan(): Plan {
-    const keyed = [...this.#keys].map((key) => ({ key, revision: this.view.revisionOf(key) }));
-    const ranged = [...this.#prefixes].map((p) => ({ range: prefixRange(p), unchangedSince: this.view.completeTo(p) }));
+    const keyed = [...this.#keys].map(([key, revision]) => ({ key, revision }));
+    const ranged = [...this.#prefixes].map(([p, unchangedSince]) => ({ range: prefixRange(p), unchangedSince }));
     const isNew = (c: Compare) => !("key" in c) || !keyed.some((k) => k.key === c.key && k.revision === c.revision);
     const compare = [...keyed, ...ranged, ...this.#extra.compare.filter(isNew)];
     const asked = new Map<string, string | Range>();
@@ -232,7 +246,7 @@ export class Draft {
   }
 
   #readKeys(): string[] {
-    return [...this.#keys, ...this.#prefixes];
+    return [...this.#keys.keys(), ...this.#prefixes.keys()];
   }
 
   #writtenKeys(): string[] {

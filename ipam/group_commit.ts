@@ -4,7 +4,7 @@ import { isProblem, messageOf, Problem } from "../lib/problem.ts";
 import type { Compare, KeyValue, Range, Store } from "../datastore/store.ts";
 import { Draft, eventsOf, keyOf, maxOperations, type Moment, type Plan } from "./draft.ts";
 import { Newest } from "./newest.ts";
-import type { Commit } from "./request.ts";
+import type { Commit, Extra } from "./request.ts";
 import { type Decoded, type Reader, type View, viewOf } from "./view.ts";
 
 /** What a planning function comes to. With `problem` the draft is dropped, unless `keep`. */
@@ -49,11 +49,13 @@ interface Job {
   ): void;
   readonly until: number;
   step: Step | undefined;
-  extra: readonly Compare[];
+  extra: Readonly<Extra>;
+  /** Keys that tell whether the last planned transaction was carried out. */
+  marks: string[];
   tries: number;
   refusals: number;
-  /** The last transaction of it whose outcome we did not hear. */
-  doubt: Plan | undefined;
+  /** The last transaction of it whose outcome we did not hear, with its marks and step. */
+  doubt: { plan: Plan; marks: string[]; step: Step | undefined } | undefined;
   underWay: boolean;
   alone: boolean;
 }
@@ -95,7 +97,8 @@ export class GroupCommit implements AsyncDisposable {
       plan: (draft) => wish.plan(draft),
       until: this.#parts.clock.monotonicMs() + wish.deadlineMs,
       step: undefined,
-      extra: [],
+      extra: { compare: [], write: [] },
+      marks: [],
       tries: 0,
       refusals: 0,
       doubt: undefined,
@@ -105,7 +108,7 @@ export class GroupCommit implements AsyncDisposable {
         if (!this.#jobs.delete(job)) return;
         timer.abort(new Error("wish is done"));
         if (thrown !== undefined) reject(thrown);
-        else if (problem) resolve({ step: wish.failed(problem), current, inDoubt: job.doubt?.write.map(keyOf) });
+        else if (problem) resolve({ step: wish.failed(problem), current, inDoubt: job.doubt?.plan.write.map(keyOf) });
         else resolve({ step: step as S, commit });
       },
     };
@@ -146,8 +149,9 @@ export class GroupCommit implements AsyncDisposable {
     if (!view) return;
     const draft = new Draft(view, this.#parts.moment());
     const { group, refused } = this.#gather(draft);
+    const plan = draft.plan(); // before anything else is learned: compares and contents must be of one moment
     if (refused.length > 0) await this.#confirm(refused);
-    if (group.length > 0) await this.#commit(draft.plan(), group);
+    if (group.length > 0) await this.#commit(plan, group);
     if (this.#contention > 1) await this.#wait(2 ** Math.min(this.#contention, 6));
   }
 
@@ -175,8 +179,8 @@ export class GroupCommit implements AsyncDisposable {
     const refused: { job: Job; step: Step; plan: Plan }[] = [];
     for (const job of [...this.#jobs]) {
       if (group.length >= maxGroup || (group.length > 0 && (job.alone || group[0]!.alone))) break;
-      if (job.doubt && this.#happened(job.doubt)) {
-        this.#done(job.doubt, [job]);
+      if (this.#happened(job)) {
+        this.#done(job);
         continue;
       }
       const child = draft.child();
@@ -187,7 +191,8 @@ export class GroupCommit implements AsyncDisposable {
       } else if (draft.fits(child)) {
         draft.merge(child);
         job.step = step;
-        job.extra = child.extra.compare;
+        job.extra = child.extra;
+        job.marks = child.marks;
         group.push(job);
       } else if (group.length > 0) break;
       else job.finish({ problem: tooLarge() });
@@ -260,8 +265,9 @@ export class GroupCommit implements AsyncDisposable {
     this.#contention++;
     for (const job of group) {
       job.tries++;
-      if (job.doubt && this.#happened(job.doubt)) this.#done(job.doubt, [job]);
-      else if (!job.extra.every((c) => holds(c, current))) job.finish({ problem: notAsWanted(job.extra), current });
+      const isAsWanted = job.extra.compare.every((c) => holds(c, current));
+      if (this.#happened(job) || (!isAsWanted && this.#isGone(job))) this.#done(job);
+      else if (!isAsWanted) job.finish({ problem: notAsWanted(job.extra.compare), current });
       else if (job.tries >= maxTries) job.finish({ problem: contended() });
     }
   }
@@ -272,7 +278,7 @@ export class GroupCommit implements AsyncDisposable {
     for (const job of group) {
       job.underWay = false;
       job.tries++;
-      if (keys.length > 0) job.doubt = plan;
+      if (keys.length > 0) job.doubt = { plan, marks: job.marks, step: job.step };
     }
     this.#dropLate();
     const waiting = () => group.filter((job) => this.#jobs.has(job));
@@ -280,7 +286,7 @@ export class GroupCommit implements AsyncDisposable {
       try {
         const snapshot = await this.#parts.store.read(keys, { deadlineMs: this.#left(waiting()) });
         this.#newest!.told(keys, snapshot.values, snapshot.revision);
-        if (this.#happened(plan)) this.#done(plan, waiting());
+        for (const job of waiting()) if (this.#happened(job)) this.#done(job);
         return;
       } catch (error) {
         if (!isProblem(error, "unavailable")) return this.#isolate(waiting(), error);
@@ -290,27 +296,30 @@ export class GroupCommit implements AsyncDisposable {
     }
   }
 
-  /**
-   * True when a transaction was carried out: a value that it wrote stands there, newer than what it replaced; or all that it
-   * deleted is gone.
-   */
-  #happened(plan: Plan): boolean {
-    const stands = (key: string, value: string) => {
+  /** True when the wish's last unheard transaction was carried out: all its marks stand as it wrote them. */
+  #happened({ doubt }: Job): boolean {
+    if (!doubt || doubt.marks.length === 0) return false;
+    const written = new Map(doubt.plan.write.map((w) => [keyOf(w), "put" in w ? w.value : undefined]));
+    return doubt.marks.every((key) => {
       const kv = this.#newest!.get(key);
-      return kv?.value === value && kv.revision > plan.before.get(key)!.revision;
-    };
-    if (plan.write.some((w) => "put" in w && stands(w.put, w.value))) return true;
-    const deletes = plan.write.filter((w) => "delete" in w).map(keyOf);
-    const wereThere = deletes.every((key) => plan.before.get(key)!.revision !== 0n);
-    return deletes.length > 0 && wereThere && deletes.every((key) => this.#newest!.get(key) === undefined);
+      return kv !== undefined && kv.value === written.get(key) && kv.revision > doubt.plan.before.get(key)!.revision;
+    });
   }
 
-  /** Finishes wishes whose transaction happened unheard: tells of what still is as it was written. */
-  #done(plan: Plan, jobs: Job[]): void {
+  /** True when the caller's own writes are all deletes, in doubt, and what they delete is gone: by us, or as good as. */
+  #isGone({ doubt, extra }: Job): boolean {
+    const gone = extra.write.every((w) => "delete" in w && this.#newest!.get(w.delete) === undefined);
+    return doubt !== undefined && extra.write.length > 0 && gone;
+  }
+
+  /** Finishes a wish whose transaction was carried out unheard: tells of what still is as it was written. */
+  #done(job: Job): void {
+    const { plan, step } = job.doubt!;
     const kvs = plan.write.flatMap((w) => ("put" in w ? this.#newest!.get(w.put) ?? [] : []));
-    const revision = kvs.map((kv) => kv.revision).sort((a, b) => (a < b ? -1 : 1))[0] ?? this.#newest!.revision;
+    const standing = kvs.filter((kv) => plan.write.some((w) => "put" in w && w.put === kv.key && w.value === kv.value));
+    const revision = standing[0]?.revision ?? this.#newest!.revision;
     const events = eventsOf(plan, revision).filter((e) => this.#newest!.get(e.key)?.value === e.value);
-    for (const job of jobs) job.finish({ step: job.step, commit: { revision, events } });
+    job.finish({ step, commit: { revision, events } });
   }
 
   /** A transaction that etcd refused as such: each wish on its own, so that only the culprit fails. */
