@@ -122,34 +122,62 @@ function segments(id: EndpointIdentity): [field: string, value: string][] {
  * Source: Calico libcalico-go/lib/names/workloadendpoint.go.
  */
 export function endpointName(id: EndpointIdentity): string {
-  return segments(id).map(([field, value]) => {
-    const reason = value === ""
-      ? "field should be assigned"
-      : value.startsWith("-")
-      ? "field must not begin with a '-'"
-      : value.endsWith("-")
-      ? "field must not end with a '-'"
-      : undefined;
-    if (reason) {
-      throw new Problem({
-        code: "validation",
-        what: "workload endpoint cannot be named",
-        where: `spec.${field}`,
-        fields: [{ field, value: value === "" ? undefined : value, reason }],
-      });
-    }
-    return value.replaceAll("-", "--");
-  }).join("-");
+  return segments(id).map(([field, value]) => escapeSegment(field, value)).join("-");
+}
+
+/**
+ * The beginning that the names of several endpoints share: the segments before the first empty one, and a dash. It also
+ * begins names of others (`cart` and `cart-0`), so what is found by it is to be compared.
+ * @throws Problem "validation" as endpointName(), and when the node is empty.
+ */
+export function endpointNamePrefix(id: EndpointIdentity): string {
+  const all = segments(id);
+  const empty = all.findIndex(([, value], i) => value === "" && i > 0);
+  if (empty < 0) return endpointName(id);
+  return all.slice(0, empty).map(([field, value]) => escapeSegment(field, value)).join("-") + "-";
+}
+
+function escapeSegment(field: string, value: string): string {
+  const reason = value === ""
+    ? "field should be assigned"
+    : value.startsWith("-")
+    ? "field must not begin with a '-'"
+    : value.endsWith("-")
+    ? "field must not end with a '-'"
+    : undefined;
+  if (reason) {
+    throw new Problem({
+      code: "validation",
+      what: "workload endpoint cannot be named",
+      where: `spec.${field}`,
+      fields: [{ field, value: value === "" ? undefined : value, reason }],
+    });
+  }
+  return value.replaceAll("-", "--");
 }
 
 /** The identity in an endpoint's name; undefined when it has not four segments. */
 export function parseEndpointName(name: string): EndpointIdentity | undefined {
   const parts = splitSegments(name);
   if (parts.length !== 4 || parts.some((part) => part === "")) return undefined;
-  const [node, orchestrator, third, endpoint] = parts as [string, string, string, string];
-  const field = { k8s: "pod", cni: "containerID", libnetwork: undefined }[orchestrator] ??
-    (orchestrator === "libnetwork" ? undefined : "workload");
-  return { node, orchestrator, endpoint, ...(field ? { [field]: third } : {}) };
+  return beginningOf(name) as EndpointIdentity;
+}
+
+/** What the beginning of an endpoint's name says, "node" or "node-k8s-pod"; undefined when it has too many segments. */
+export function beginningOf(name: string): Partial<EndpointIdentity> | undefined {
+  const [node, orchestrator, third, endpoint, ...more] = splitSegments(name);
+  if (more.length > 0) return undefined;
+  const thirds: Record<string, keyof EndpointIdentity> = {
+    k8s: "pod",
+    cni: "containerID",
+    libnetwork: "orchestrator",
+  };
+  return {
+    node,
+    ...(orchestrator === undefined ? {} : { orchestrator }),
+    ...(third === undefined ? {} : { [thirds[orchestrator!] ?? "workload"]: third }),
+    ...(endpoint === undefined ? {} : { endpoint }),
+  };
 }
 
 /** Segments of a name joined by single dashes; a doubled dash is a dash. A segment is never empty but the first. */

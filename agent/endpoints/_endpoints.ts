@@ -1,5 +1,6 @@
 import { decodeResource, isUndecodable } from "../../datastore/codec.ts";
 import { kindPrefix } from "../../datastore/keys.ts";
+import { type EndpointIdentity, endpointNamePrefix, parseEndpointName } from "../../datastore/names.ts";
 import type { WorkloadEndpoint } from "../../datastore/kinds/workload_endpoint.ts";
 import type { Mirror } from "../../datastore/mirror.ts";
 import type { KeyValue } from "../../datastore/store.ts";
@@ -62,10 +63,16 @@ export class Endpoints {
 
   /** Endpoints of the same pod or container with another interface name in it. */
   siblings(key: string): Known[] {
-    const stem = key.slice(0, key.length - lastSegment(key).length);
-    return this.mirror.list(stem).filter((kv) => kv.key !== key && stem === stemOf(kv.key)).map(known);
+    const slash = key.lastIndexOf("/") + 1;
+    const id = parseEndpointName(key.slice(slash));
+    if (!id) return [];
+    const found = this.mirror.list(key.slice(0, slash) + endpointNamePrefix({ ...id, endpoint: "" }));
+    return found.filter((kv) => kv.key !== key && isSame(id, parseEndpointName(kv.key.slice(slash)))).map(known);
   }
 }
+
+const isSame = (a: EndpointIdentity, b: EndpointIdentity | undefined): boolean =>
+  a.node === b?.node && a.orchestrator === b.orchestrator && a.pod === b.pod && a.containerID === b.containerID;
 
 /** Reads an endpoint as it was stored. */
 export function known(kv: KeyValue): Known {
@@ -85,11 +92,6 @@ export function belongsTo({ endpoint, text }: Known, containerId: string): boole
   const owner = endpoint.spec.containerID ?? "";
   return owner === "" || owner === containerId;
 }
-
-const stemOf = (key: string): string => key.slice(0, key.length - lastSegment(key).length);
-
-/** The part of a name after its last single dash; a doubled one is a dash within a segment. */
-const lastSegment = (name: string): string => /(?:[^-]|--)*$/.exec(name)![0];
 
 /** Orchestrator, workload and interface of a key: `-k8s-cart--0-eth0`. */
 function tailOf(key: string): string {
