@@ -1,4 +1,5 @@
 import { Problem } from "../lib/problem.ts";
+import { isFelixParameter } from "./felix_parameters.ts";
 
 /** Where the settings file lies unless TORTIE_CONFIG_FILE says otherwise. */
 export const settingsFile = "/etc/tortie/tortie.yaml";
@@ -158,7 +159,7 @@ function objection(
  * @throws Problem "bad-input" with the line.
  */
 export async function parseSettings(path: string, text: string): Promise<Record<string, string>> {
-  const { parseDocument } = await import("yaml");
+  const { parseDocument } = await import("../lib/yaml.ts");
   const document = parseDocument(text, { schema: "failsafe", prettyErrors: true });
   const error = document.errors[0];
   if (error) throw notUnderstood(`${path}:${error.linePos?.[0].line ?? 1}`, error.message.split("\n")[0]!);
@@ -187,7 +188,7 @@ const notUnderstood = (where: string, why: string): Problem =>
   });
 
 /** Reads this process's environment and the settings file, which may be missing. @throws Problem "bad-input". */
-export async function loadSettings(isFelixParameter?: (name: string) => boolean): Promise<Settings> {
+export async function loadSettings(): Promise<Settings> {
   const env = Deno.env.toObject();
   const path = env.TORTIE_CONFIG_FILE || settingsFile;
   const text = await readText(path);

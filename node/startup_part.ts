@@ -4,6 +4,7 @@ import { RtSocket } from "../kernel/rtnetlink/socket.ts";
 import { kernelFeatures } from "../kernel/features.ts";
 import { Resources } from "../datastore/resources.ts";
 import { readInterfaces, sourceAddress } from "./kernel_interfaces.ts";
+import { kubernetesFacts } from "./kubernetes_facts.ts";
 import { type Shared, untilDone } from "./node.ts";
 import { startUp } from "./startup.ts";
 
@@ -16,12 +17,14 @@ export async function runStartUp(shared: Shared): Promise<void> {
   const log = shared.log.child("startup");
   health.register("start-up");
   using socket = RtSocket.open();
+  using kubernetes = await kubernetesFacts(settings, log);
   const result = await untilDone({ clock, log, signal }, "start-up waits for the datastore", async () => {
     try {
       return await startUp({
         ...{ node, store, settings, clock, log, signal, random: Math.random },
         resources: new Resources(store, { clock }),
         interfaces: readInterfaces(socket),
+        kubernetes,
         sourceAddress: (destination, family) => sourceAddress(socket, destination, family),
         kernelHasIpv6: kernelFeatures().ipv6,
         nodenameFile: settings.get("CALICO_NODENAME_FILE") ?? nodeNameFile,

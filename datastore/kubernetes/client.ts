@@ -8,6 +8,12 @@ import type { Pod, PodMetadata } from "./pod.ts";
 export interface ClusterObject {
   metadata: PodMetadata;
   spec?: { podCIDR?: string; podCIDRs?: string[] };
+  status?: { addresses?: { type: string; address: string }[] };
+}
+
+/** What of a ConfigMap we read. */
+export interface ConfigMap {
+  data?: Record<string, string>;
 }
 
 /** What a client needs besides its options. */
@@ -43,6 +49,14 @@ export class KubernetesClient implements Disposable {
   /** A node. @throws as pod(). */
   node(name: string): Promise<ClusterObject> {
     return this.#get(`/api/v1/nodes/${segment(name)}`, `node ${name}`);
+  }
+
+  /** A ConfigMap. @throws as pod(). */
+  configMap(namespace: string, name: string): Promise<ConfigMap> {
+    return this.#get(
+      `/api/v1/namespaces/${segment(namespace)}/configmaps/${segment(name)}`,
+      `ConfigMap ${namespace}/${name}`,
+    );
   }
 
   /** True when the server answers at all. @throws Problem "unauthorized", "unavailable". */
@@ -106,7 +120,7 @@ export class KubernetesClients implements Disposable {
    * @throws Problem "bad-input", "unsupported": see kubernetesOptions().
    */
   async for(overrides: KubernetesOverrides, env: (name: string) => string | undefined): Promise<KubernetesClient> {
-    const parseYaml = this.#parseYaml ??= (await import("yaml")).parse as (text: string) => unknown;
+    const parseYaml = this.#parseYaml ??= (await import("../../lib/yaml.ts")).parse as (text: string) => unknown;
     const readFile = (path: string) => this.#files.ifThere(path);
     const read = () => kubernetesOptions(overrides, { env, readFile, parseYaml });
     read();

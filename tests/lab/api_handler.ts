@@ -7,6 +7,7 @@ const resources: Record<string, { kind: string; group: string; namespaced: boole
   pods: { kind: "Pod", group: "v1", namespaced: true },
   serviceaccounts: { kind: "ServiceAccount", group: "v1", namespaced: true },
   services: { kind: "Service", group: "v1", namespaced: true },
+  configmaps: { kind: "ConfigMap", group: "v1", namespaced: true },
   endpoints: { kind: "Endpoints", group: "v1", namespaced: true },
   endpointslices: { kind: "EndpointSlice", group: "discovery.k8s.io/v1", namespaced: true },
   networkpolicies: { kind: "NetworkPolicy", group: "networking.k8s.io/v1", namespaced: true },

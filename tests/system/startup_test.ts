@@ -10,6 +10,8 @@ import type { Store, Txn } from "../../datastore/store.ts";
 import type { LocalInterface } from "../../node/interfaces.ts";
 import { readSettings } from "../../node/settings.ts";
 import { startUp, type StartUpParts } from "../../node/startup.ts";
+import { kubernetesFacts } from "../../node/kubernetes_facts.ts";
+import { serveApi } from "../lab/api_server.ts";
 import { type Etcd, startEtcd } from "../lab/etcd.ts";
 
 const prefix = "/calico/resources/v3/projectcalico.org/";
@@ -278,4 +280,42 @@ Deno.test("WAIT_FOR_DATASTORE waits for an etcd that is not there yet; without i
   await waiting;
   await etcd.restart();
   assert.equal((await started).created.length, 11);
+});
+
+Deno.test("Kubernetes tells the InternalIP, kubeadm's pod range and what the cluster is made with", async () => {
+  await using etcd = await startEtcd();
+  await using store = open(etcd);
+  const dir = await Deno.makeTempDir({ prefix: "h8-" });
+  try {
+    await using api = await serveApi(dir);
+    await api.put({
+      kind: "Node",
+      metadata: { name: "k1" },
+      status: { addresses: [{ type: "Hostname", address: "k1" }, { type: "InternalIP", address: "192.0.2.7" }] },
+    });
+    const settings = readSettings({
+      env: {
+        KUBECONFIG: api.kubeconfig,
+        IP_AUTODETECTION_METHOD: "kubernetes-internal-ip",
+        CALICO_K8S_NODE_REF: "k1",
+        CLUSTER_TYPE: "bgp",
+      },
+    });
+    using kubernetes = await kubernetesFacts(settings, silentLog);
+    assert.deepEqual(await kubernetes!.configMap("kubeadm-config"), undefined, "it does not exist");
+    await api.put({
+      kind: "ConfigMap",
+      metadata: { name: "kubeadm-config", namespace: "kube-system" },
+      data: { ClusterConfiguration: "networking:\n  podSubnet: 10.244.0.0/16\n" },
+    });
+    const interfaces = [interfaceOf("192.0.2.2/24"), { ...interfaceOf("192.0.2.7/25"), name: "eth1", index: 3 }];
+    const parts = partsOf(store, "alpha", {}, { settings, kubernetes, interfaces });
+    const { node } = await startUp(parts);
+    assert.equal(node?.spec.bgp?.ipv4Address, "192.0.2.7/25");
+    assert.deepEqual(node?.spec.orchRefs, [{ nodeName: "k1", orchestrator: "k8s" }]);
+    assert.equal((await parts.resources.get("IPPool", "default-ipv4-ippool")).spec.cidr, "10.244.0.0/16");
+    assert.equal((await parts.resources.get("ClusterInformation", "default")).spec.clusterType, "bgp,kubeadm");
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
 });
