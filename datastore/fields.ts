@@ -295,7 +295,7 @@ function readObject(
   for (const k in members) {
     const field = known.get(k);
     if (!field) continue;
-    if (members[k] === null) delete members[k];
+    if (members[k] === null || members[k] === undefined) delete members[k];
     else members[k] = field.read(members[k], join(path, k), mismatch);
   }
   for (const [k, field] of rows) {

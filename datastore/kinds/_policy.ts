@@ -3,7 +3,7 @@ import type { Metadata } from "../kind.ts";
 import { labelOnlyText, maxNameLength } from "../names.ts";
 import type { ObjectOf } from "../schema.ts";
 import * as tags from "../tags.ts";
-import { nameColumn, pointer, specColumn } from "./_columns.ts";
+import { nameColumn, pointer, specColumn } from "../columns.ts";
 import { rule } from "./rule.ts";
 
 const selectorText = () => text({ tags: [tags.selector], max: 1024 });

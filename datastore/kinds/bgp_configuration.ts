@@ -3,7 +3,7 @@ import { defineKind, type Resource } from "../kind.ts";
 import { asNumber, duration } from "../scalars.ts";
 import type { Of } from "../schema.ts";
 import * as tags from "../tags.ts";
-import { nameColumn, specColumn } from "./_columns.ts";
+import { nameColumn, specColumn } from "../columns.ts";
 import { bgpPassword } from "./bgp_peer.ts";
 
 const blocks = (go: string) => list(object({ cidr: text({ go: "CIDR", tags: [tags.net], format: "cidr" }) }), { go });

@@ -3,7 +3,7 @@ import { defineKind, type Resource } from "../kind.ts";
 import { asNumber } from "../scalars.ts";
 import type { Of } from "../schema.ts";
 import * as tags from "../tags.ts";
-import { nameColumn, specColumn } from "./_columns.ts";
+import { nameColumn, specColumn } from "../columns.ts";
 
 // The schema spells the numbers out digit by digit, because its patterns cannot compare.
 const below65536 = "([0-9]|[1-9][0-9]{1,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])";

@@ -4,7 +4,7 @@ import { defineKind, type Resource } from "../kind.ts";
 import { asNumber, duration } from "../scalars.ts";
 import type { Of } from "../schema.ts";
 import * as tags from "../tags.ts";
-import { nameColumn, specColumn } from "./_columns.ts";
+import { nameColumn, specColumn } from "../columns.ts";
 import { missingNames } from "./_references.ts";
 
 /** A reference to a key of a Kubernetes secret. */

@@ -1,7 +1,7 @@
 import { always, object, scalar, text } from "../fields.ts";
 import { defineKind, type Resource } from "../kind.ts";
 import type { Of } from "../schema.ts";
-import { nameColumn, specColumn } from "./_columns.ts";
+import { nameColumn, specColumn } from "../columns.ts";
 
 const fields = object({
   spec: always(object({

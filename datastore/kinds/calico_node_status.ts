@@ -2,7 +2,7 @@ import { always, given, integer, list, nullable, object, text } from "../fields.
 import { defineKind, type Resource } from "../kind.ts";
 import type { Of } from "../schema.ts";
 import * as tags from "../tags.ts";
-import { joined, nameColumn, specColumn } from "./_columns.ts";
+import { joined, nameColumn, specColumn } from "../columns.ts";
 
 const classes = ["Agent", "BGP", "Routes"];
 const sessionStates = ["Idle", "Connect", "Active", "OpenSent", "OpenConfirm", "Established", "Close"];

@@ -2,7 +2,7 @@ import { always, flag, given, object, text } from "../fields.ts";
 import { defineKind, type Resource } from "../kind.ts";
 import { onlyNamed } from "../problems.ts";
 import type { Of } from "../schema.ts";
-import { nameColumn, pointer, specColumn } from "./_columns.ts";
+import { nameColumn, pointer, specColumn } from "../columns.ts";
 
 const fields = object({
   spec: always(object({

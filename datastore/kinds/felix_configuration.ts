@@ -19,7 +19,7 @@ import { labelPattern } from "../names.ts";
 import { dscp, duration, port, portRange } from "../scalars.ts";
 import type { Of } from "../schema.ts";
 import * as tags from "../tags.ts";
-import { nameColumn } from "./_columns.ts";
+import { nameColumn } from "../columns.ts";
 
 /** The schema's text of a pattern that JavaScript reads as Go does. */
 const same = (pattern: string): Pattern => ({ text: pattern, test: new RegExp(pattern) });

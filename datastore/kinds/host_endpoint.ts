@@ -3,7 +3,7 @@ import { defineKind, type Resource } from "../kind.ts";
 import { protocol } from "../scalars.ts";
 import type { Of } from "../schema.ts";
 import * as tags from "../tags.ts";
-import { joined, nameColumn, specColumn } from "./_columns.ts";
+import { joined, nameColumn, specColumn } from "../columns.ts";
 import { hasPorts } from "./rule.ts";
 
 const fields = object({

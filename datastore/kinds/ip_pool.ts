@@ -6,7 +6,7 @@ import { identify, invalid } from "../problems.ts";
 import type { Of } from "../schema.ts";
 import { prefixRange } from "../store.ts";
 import * as tags from "../tags.ts";
-import { nameColumn, pointer, specColumn } from "./_columns.ts";
+import { nameColumn, pointer, specColumn } from "../columns.ts";
 import { condition } from "./_condition.ts";
 import { storedSpec } from "./_references.ts";
 

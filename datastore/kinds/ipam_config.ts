@@ -1,7 +1,7 @@
 import { always, flag, given, integer, object, text } from "../fields.ts";
 import { defineKind, type Resource } from "../kind.ts";
 import type { Of } from "../schema.ts";
-import { nameColumn } from "./_columns.ts";
+import { nameColumn } from "../columns.ts";
 
 const fields = object({
   spec: always(object({

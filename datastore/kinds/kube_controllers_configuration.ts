@@ -5,7 +5,7 @@ import { invalid, onlyNamed } from "../problems.ts";
 import { duration } from "../scalars.ts";
 import type { Of } from "../schema.ts";
 import * as tags from "../tags.ts";
-import { nameColumn } from "./_columns.ts";
+import { nameColumn } from "../columns.ts";
 import { checkAnnotations } from "../metadata.ts";
 
 const onOff = () => text({ tags: [tags.oneof("Enabled", "Disabled")], oneOf: ["Enabled", "Disabled"] });

@@ -1,7 +1,7 @@
 import { always, given, object, text } from "../fields.ts";
 import { defineKind, type Resource } from "../kind.ts";
 import type { Of } from "../schema.ts";
-import { nameColumn } from "./_columns.ts";
+import { nameColumn } from "../columns.ts";
 
 const workload = { hostname: text(), orchestratorID: text(), workloadID: text() };
 const endpoint = () => given(object({ ...workload, endpointID: text() }));

@@ -2,7 +2,7 @@ import { always, list, object, type Refuse, text } from "../fields.ts";
 import { defineKind, type Metadata, type Resource } from "../kind.ts";
 import type { Of } from "../schema.ts";
 import * as tags from "../tags.ts";
-import { joined, nameColumn, specColumn } from "./_columns.ts";
+import { joined, nameColumn, specColumn } from "../columns.ts";
 
 /** Members of both sorts of network sets. */
 export const networkSetFields = object({

@@ -3,7 +3,7 @@ import { defineKind, type Resource } from "../kind.ts";
 import { asNumber } from "../scalars.ts";
 import type { Of } from "../schema.ts";
 import * as tags from "../tags.ts";
-import { nameColumn, specColumn } from "./_columns.ts";
+import { nameColumn, specColumn } from "../columns.ts";
 
 const fields = object({
   spec: always(object({

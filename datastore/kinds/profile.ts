@@ -3,7 +3,7 @@ import { defineKind, type Resource } from "../kind.ts";
 import { alreadyExists, notSupported } from "../problems.ts";
 import type { Of } from "../schema.ts";
 import * as tags from "../tags.ts";
-import { nameColumn, pairs, specColumn } from "./_columns.ts";
+import { nameColumn, pairs, specColumn } from "../columns.ts";
 import { rule } from "./rule.ts";
 
 const fields = object({
@@ -27,7 +27,7 @@ export const allowProfileName = "projectcalico-default-allow";
 export const allowProfile: Profile = {
   kind: "Profile",
   apiVersion: "projectcalico.org/v3",
-  metadata: { name: allowProfileName, resourceVersion: "1", creationTimestamp: null },
+  metadata: { name: allowProfileName, resourceVersion: "1" },
   spec: {
     ingress: [{ action: "Allow" }],
     egress: [{ action: "Allow" }],

@@ -2,7 +2,7 @@ import { always, anything, given, integer, list, map, object, text } from "../fi
 import { defineKind, type Resource } from "../kind.ts";
 import { maxNameLength } from "../names.ts";
 import type { Of } from "../schema.ts";
-import { nameColumn, specColumn } from "./_columns.ts";
+import { nameColumn, specColumn } from "../columns.ts";
 
 const labelSelector = () =>
   object({

@@ -4,7 +4,7 @@ import { labelOnlyText, labelPattern, maxLabelLength } from "../names.ts";
 import { notSupported } from "../problems.ts";
 import type { Of } from "../schema.ts";
 import * as tags from "../tags.ts";
-import { nameColumn, pointer, specColumn } from "./_columns.ts";
+import { nameColumn, pointer, specColumn } from "../columns.ts";
 import { condition } from "./_condition.ts";
 import { tierIsEmpty } from "./_references.ts";
 

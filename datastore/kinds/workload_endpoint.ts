@@ -6,7 +6,7 @@ import { invalid } from "../problems.ts";
 import { dscp, protocol } from "../scalars.ts";
 import type { Of } from "../schema.ts";
 import * as tags from "../tags.ts";
-import { joined, nameColumn, specColumn } from "./_columns.ts";
+import { joined, nameColumn, specColumn } from "../columns.ts";
 import { hasPorts } from "./rule.ts";
 
 const uint16: { readable: [number, number] } = { readable: [0, 65535] };

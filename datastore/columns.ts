@@ -1,4 +1,4 @@
-import type { Column, Resource } from "../kind.ts";
+import type { Column, Resource } from "./kind.ts";
 
 /** Column NAME. */
 export const nameColumn: Column = { head: "NAME", value: (r) => r.metadata.name };

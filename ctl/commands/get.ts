@@ -1,0 +1,103 @@
+import { messageOf, Problem } from "../../lib/problem.ts";
+import { isProblem } from "../../lib/problem.ts";
+import type { Kind, Resource } from "../../datastore/kind.ts";
+import type { BGPConfiguration } from "../../datastore/kinds/bgp_configuration.ts";
+import { kindByName, kindByWord, kinds } from "../../datastore/kinds/index.ts";
+import type { Resources } from "../../datastore/resources.ts";
+import { badInput, type Call, type Command } from "../command.ts";
+import { type Found, parseFormat, render, type TableContext } from "../output.ts";
+import { fileFlags, named, objectsOf, placeInNamespace } from "../writing.ts";
+
+/** AS number of nodes when nobody says another. */
+const defaultAsNumber = 64512;
+
+/** `get`: shows objects as a table, YAML or JSON. */
+export const get: Command = {
+  words: ["get"],
+  summary: "Show objects: all of a kind, some by name, or those named in a file",
+  usage: "KIND[,KIND...] [NAME...] | all | -f FILE",
+  flags: [
+    { name: "output", short: "o", value: "FORMAT", help: "ps, wide, yaml, json, name or custom-columns=A,B" },
+    { name: "all-namespaces", short: "Aa", help: "objects of all namespaces" },
+    { name: "export", help: "leave out what belongs to this cluster (with a name)" },
+    ...fileFlags,
+  ],
+  failure: "failed to get resources: ",
+  examples: ["get nodes -o wide", "get np -n shop allow-web -o yaml"],
+  run,
+};
+
+async function run(call: Call): Promise<number> {
+  const { flags, surroundings } = call;
+  const format = await parseFormat(flags.text("output") ?? "ps", surroundings.readFile);
+  const asked = await askedFor(call);
+  const resources = await call.resources();
+  const found: Found[] = [];
+  const problems: Problem[] = [];
+  for (const resource of asked) {
+    try {
+      found.push(await find(call, resources, resource));
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      problems.push(error);
+    }
+  }
+  const namespaces = flags.on("all-namespaces") || !!flags.text("namespace");
+  if (problems.length < asked.length || format.is === "yaml" || format.is === "json") {
+    surroundings.out(render(found, format, found.length !== 1, await tableContext(resources, found, namespaces)));
+  }
+  if (problems.length > 0) surroundings.err(problems.map(messageOf).join("\n") + "\n");
+  return problems.length > 0 ? 1 : 0;
+}
+
+/** The objects asked for; those without a name mean all of their kind. */
+async function askedFor(call: Call): Promise<Resource[]> {
+  if (call.flags.text("filename") !== undefined) return (await objectsOf(call)).map((d) => d.resource);
+  const [words = "", ...names] = call.args;
+  const kindWords = words.toLowerCase() === "all" ? publicKinds(call).map((k) => k.kind) : words.split(",");
+  const strange = kindWords.find((word) => !kindByWord(word));
+  if (words !== "" && strange !== undefined) {
+    throw badInput(`failed to get resources: resource type '${strange}' is not supported`);
+  }
+  return kindWords.flatMap((word) => named({ ...call, args: word ? [word, ...names] : [] })).map((d) => d.resource);
+}
+
+/** Kinds that `all` means; with -n those with namespaces. */
+const publicKinds = (call: Call): Kind[] =>
+  kinds.filter((k) =>
+    !k.internal && (k.namespaced || !call.flags.text("namespace") && !call.flags.on("all-namespaces"))
+  );
+
+async function find(call: Call, resources: Resources, asked: Resource): Promise<Found> {
+  placeInNamespace(call, asked);
+  const kind = kindByName(asked.kind);
+  const { name, namespace } = asked.metadata;
+  if (!name) {
+    const { items, revision, undecodable } = await resources.list(kind.kind, namespace);
+    for (const { key, why } of undecodable) {
+      call.surroundings.err(`warning: ${key} cannot be read and is not shown: ${why}\n`);
+    }
+    return { kind, items, revision };
+  }
+  if (kind.namespaced && !namespace) throw badInput("cannot use --all-namespace flag for getting a single resource");
+  const item = await resources.get(kind.kind, name, namespace);
+  return { kind, items: [call.flags.on("export") ? exported(item) : item] };
+}
+
+/** An object without what belongs to its cluster. */
+function exported(resource: Resource): Resource {
+  const { name, labels, annotations } = resource.metadata;
+  return { ...resource, metadata: { name, labels, annotations } };
+}
+
+async function tableContext(resources: Resources, found: Found[], namespaces: boolean): Promise<TableContext> {
+  const context = { namespaces, asNumber: defaultAsNumber };
+  if (!found.some((f) => f.kind.kind === "Node")) return context;
+  try {
+    const { spec } = await resources.get<BGPConfiguration>("BGPConfiguration", "default");
+    return { ...context, asNumber: spec.asNumber ?? defaultAsNumber };
+  } catch (error) {
+    if (!isProblem(error, "not-found", "undecodable", "unauthorized")) throw error;
+    return context;
+  }
+}

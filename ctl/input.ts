@@ -1,0 +1,143 @@
+import { isObject, type Json, parseJson } from "../lib/json64.ts";
+import { messageOf, Problem } from "../lib/problem.ts";
+import { readResource, unknownMembers } from "../datastore/codec.ts";
+import { apiVersion, type Kind, type Resource } from "../datastore/kind.ts";
+import { kinds } from "../datastore/kinds/index.ts";
+import { badInput } from "./command.ts";
+import type { Surroundings } from "./surroundings.ts";
+
+/** An object that was read, and where: `rules.yaml, document 2`. */
+export interface Document {
+  resource: Resource;
+  where: string;
+}
+
+/** Input that cannot be understood; calicoctl puts its frame around this message. */
+export class InvalidInput extends Error {}
+
+/** Longest document that is read, in characters. */
+const maxLength = 10 << 20;
+
+/**
+ * Reads the objects of a file, of standard input (`-`), or of the `.yaml`, `.yml` and `.json` files of a folder, in
+ * lexical order. A document is an object, a list object or a sequence of objects, in YAML or JSON.
+ * @param recursive looks into folders of the folder too. @param allowEmpty no object at all is fine.
+ * @throws InvalidInput, or Problem "bad-input" in calicoctl's words.
+ */
+export async function readDocuments(
+  path: string,
+  surroundings: Surroundings,
+  options: { recursive: boolean; allowEmpty: boolean },
+): Promise<Document[]> {
+  const files = await filesOf(path, surroundings, options.recursive);
+  const all: Document[] = [];
+  for (const file of files ?? [path]) {
+    const text = file === "-" ? await surroundings.stdin() : await surroundings.readFile(file);
+    if (text === undefined) throw new InvalidInput(`open ${file}: no such file or directory`);
+    const documents = await documentsIn(text, file);
+    if (documents.length === 0 && !options.allowEmpty) throw badInput(`no resources specified in file ${file}`);
+    all.push(...documents);
+  }
+  if (all.length === 0 && !options.allowEmpty) throw badInput(`no resources specified in directory ${path}`);
+  return all;
+}
+
+/** Files of a folder; undefined when the path is no folder. */
+async function filesOf(path: string, surroundings: Surroundings, recursive: boolean): Promise<string[] | undefined> {
+  if (path === "-") return undefined;
+  const folder = await surroundings.listFolder(path);
+  if (!folder) return undefined;
+  const here = folder.files.filter((name) => /\.(yaml|yml|json)$/i.test(name));
+  const paths: string[] = [];
+  for (const name of [...here, ...(recursive ? folder.folders : [])].sort()) {
+    const child = `${path.replace(/\/$/, "")}/${name}`;
+    if (folder.folders.includes(name)) paths.push(...await filesOf(child, surroundings, true) ?? []);
+    else paths.push(child);
+  }
+  return paths;
+}
+
+/** The objects in a text, which may hold several documents between lines that begin with `---`. */
+export async function documentsIn(text: string, file: string): Promise<Document[]> {
+  const found: Document[] = [];
+  for (const [i, part] of text.split(/^---.*$/m).entries()) {
+    const where = `${file}, document ${i + 1}`;
+    if (part.length > maxLength) throw new InvalidInput(`${where}: longer than ${maxLength >> 20} MiB`);
+    // DIFFERS: calicoctl refuses a document of comments only, such as a licence above the first separator.
+    if (!/^\s*[^\s#]/m.test(part)) continue;
+    const value = await parseDocument(part, where);
+    found.push(...objectsIn(value).map((object) => ({ resource: toResource(object, where), where })));
+  }
+  return found;
+}
+
+async function parseDocument(text: string, where: string): Promise<Json> {
+  if (/^\s*[{[]/.test(text)) {
+    try {
+      return parseJson(text);
+    } catch (error) {
+      // JSON that is not strict may be YAML of the flow style.
+      if (!(error instanceof SyntaxError)) throw error;
+    }
+  }
+  const { parseDocument } = await import("../lib/yaml.ts");
+  const document = parseDocument(text, { intAsBigInt: true, merge: true, logLevel: "error" });
+  const problem = document.errors[0];
+  if (problem) {
+    const line = text.slice(0, problem.pos[0]).split("\n").length;
+    const duplicate = problem.code === "DUPLICATE_KEY" ? keyAt(text, problem.pos[0]) : undefined;
+    const why = duplicate ? `key "${duplicate}" already set in map` : problem.message.split("\n")[0]!;
+    throw new InvalidInput(`error converting YAML to JSON: yaml: line ${line}: ${why} (${where})`);
+  }
+  return plain(document.toJS({ maxAliasCount: 100 }));
+}
+
+/** The key that begins at a position. */
+const keyAt = (text: string, at: number): string | undefined => /^["']?([^\s:"']+)/.exec(text.slice(at))?.[1];
+
+/** A YAML value as JSON has it: integers that fit are numbers. */
+function plain(value: unknown): Json {
+  if (typeof value === "bigint") return Number.isSafeInteger(Number(value)) ? Number(value) : value;
+  if (Array.isArray(value)) return value.map(plain);
+  if (typeof value !== "object" || value === null) return value as Json;
+  return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, plain(v)]));
+}
+
+/** The objects of a document: itself, the items of a list object, or those of a sequence. */
+function objectsIn(value: Json): Json[] {
+  if (Array.isArray(value)) return value.flatMap(objectsIn);
+  if (!isObject(value) || typeof value.kind !== "string" || !kindOfList(value.kind)) return [value];
+  const kind = value.kind.slice(0, -"List".length);
+  const items = Array.isArray(value.items) ? value.items : [];
+  return items.map((item) => (isObject(item) ? { apiVersion, kind, ...item } : item));
+}
+
+/** Kinds that a user may write. */
+const kindOf = (name: unknown): Kind | undefined => kinds.find((k) => k.kind === name && !k.internal);
+
+const kindOfList = (name: string): Kind | undefined => name.endsWith("List") ? kindOf(name.slice(0, -4)) : undefined;
+
+/** A value as an object of its kind; nothing unknown may be in it. */
+function toResource(value: Json, where: string): Resource {
+  const { kind: name = "", apiVersion: version = "" } = isObject(value) ? value : {};
+  const kind = version === apiVersion ? kindOf(name) : undefined;
+  if (!kind) throw new InvalidInput(`unknown resource type (${name}) and/or version (${version})`);
+  const resource = readChecked(kind, value, where);
+  const unknown = unknownMembers(kind, resource);
+  if (unknown.length === 0) return resource;
+  const names = [...new Set(unknown.map((path) => path.split(".").at(-1)!))];
+  throw new Problem({
+    code: "bad-input",
+    what: `field in document is not recognized or is in the wrong location: ${names.join(", ")}`,
+  });
+}
+
+function readChecked(kind: Kind, value: Json, where: string): Resource {
+  try {
+    const read = readResource(kind, value);
+    if (typeof read !== "string") return read;
+    throw new InvalidInput(`${where}: ${kind.kind}: ${read}`);
+  } catch (error) {
+    throw error instanceof InvalidInput ? error : new InvalidInput(`${where}: ${messageOf(error)}`);
+  }
+}

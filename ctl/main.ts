@@ -1,0 +1,106 @@
+import { isProblem, messageOf, Problem } from "../lib/problem.ts";
+import { Resources } from "../datastore/resources.ts";
+import type { Store } from "../datastore/store.ts";
+import { type Call, type Command, commonFlags, type FlagValues, parseArguments } from "./command.ts";
+import { commands } from "./commands/index.ts";
+import { connectionOptions, MissingConfig } from "./config.ts";
+import { commandHelp, overview } from "./help.ts";
+import { processSurroundings } from "./process_surroundings.ts";
+import type { Surroundings } from "./surroundings.ts";
+import { checkVersion } from "./version_check.ts";
+
+/** `tortie ctl`, also called as `calicoctl`. @returns the exit code: 0 done, 1 anything else. */
+export const main = (args: string[]): Promise<number> => runCtl(args, processSurroundings());
+
+/** The command line in given surroundings. @returns the exit code. */
+export async function runCtl(args: string[], surroundings: Surroundings): Promise<number> {
+  try {
+    const command = commandFor(args);
+    if (!command) return overviewOrUnknown(args, surroundings);
+    const { words, flags } = parseArguments(args, [...command.flags, ...commonFlags]);
+    if (flags.on("help")) {
+      surroundings.out(commandHelp(command, surroundings.program));
+      return 0;
+    }
+    const rest = words.slice(command.words.length);
+    if (command.takes !== undefined && rest.length !== command.takes) {
+      surroundings.err(`accepts ${command.takes} arg(s), received ${rest.length}\n`);
+      return 1;
+    }
+    return await runCommand(command, rest, flags, surroundings);
+  } catch (error) {
+    return tell(error, surroundings);
+  }
+}
+
+async function runCommand(
+  command: Command,
+  args: string[],
+  flags: FlagValues,
+  surroundings: Surroundings,
+): Promise<number> {
+  let store: Store | undefined;
+  const resources = async () => {
+    store ??= await connect(flags.text("config"), surroundings);
+    return new Resources(store, { clock: surroundings.clock, uuid: surroundings.uuid });
+  };
+  const call: Call = { args, flags, surroundings, resources };
+  try {
+    if (!command.anyVersion && !flags.on("allow-version-mismatch")) await checkVersion(call, command.failure);
+    return await command.run(call);
+  } finally {
+    await store?.[Symbol.asyncDispose]();
+  }
+}
+
+async function connect(file: string | undefined, surroundings: Surroundings): Promise<Store> {
+  try {
+    return await surroundings.openStore(await connectionOptions(file, surroundings));
+  } catch (error) {
+    if (error instanceof MissingConfig) throw error;
+    throw new ConnectionProblem(messageOf(error));
+  }
+}
+
+/** The datastore cannot be reached for a reason that the user's settings give. */
+class ConnectionProblem extends Error {}
+
+/** Prints what went wrong where calicoctl prints it. */
+function tell(error: unknown, surroundings: Surroundings): number {
+  if (error instanceof MissingConfig) surroundings.out(`${error.message}\n`);
+  else if (error instanceof ConnectionProblem) {
+    surroundings.out(`Failed to create Calico API client: ${error.message}\n`);
+  } else if (error instanceof Problem) surroundings.err(`${error.message}\n`);
+  else throw error;
+  return 1;
+}
+
+/** The command with the most words that begin `args`; flags between them do not count. */
+function commandFor(args: string[]): Command | undefined {
+  const words = args.filter((arg) => !arg.startsWith("-"));
+  return commands.filter((c) => c.words.every((word, i) => words[i] === word))
+    .sort((a, b) => b.words.length - a.words.length)[0];
+}
+
+function overviewOrUnknown(args: string[], surroundings: Surroundings): number {
+  const { words } = isHelp(args) ? { words: [] } : tryParse(args);
+  const group = commands.some((c) => c.words[0] === words[0]) ? words[0]! : undefined;
+  if (words.length === 0 || words[0] === "help" || (group && words.length === 1)) {
+    surroundings.out(overview(commands, surroundings.program, group));
+    return 0;
+  }
+  surroundings.err(`unknown command "${group ? words.join(" ") : words[0]}" for "calicoctl"\n`);
+  return 1;
+}
+
+const isHelp = (args: string[]): boolean => args.length === 0 || args.includes("--help") || args.includes("-h");
+
+/** The words of a command line whose command is not known. */
+function tryParse(args: string[]): { words: string[] } {
+  try {
+    return parseArguments(args, commonFlags);
+  } catch (error) {
+    if (!isProblem(error, "bad-input")) throw error;
+    return { words: args.filter((arg) => !arg.startsWith("-")) };
+  }
+}

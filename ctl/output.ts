@@ -1,0 +1,121 @@
+import { Problem } from "../lib/problem.ts";
+import { writeJson } from "../lib/json64.ts";
+import { shapeResource } from "../datastore/codec.ts";
+import { apiVersion, type CellContext, type Column, type Kind, type Resource } from "../datastore/kind.ts";
+import { nameColumn } from "../datastore/columns.ts";
+import { badInput } from "./command.ts";
+import { plainTable } from "./table.ts";
+import { yamlText } from "./yaml_text.ts";
+
+/** What was found: one object, or all of a kind. */
+export interface Found {
+  kind: Kind;
+  items: Resource[];
+  /** A list's revision; undefined for one object. */
+  revision?: bigint;
+}
+
+/** How `get` prints. */
+export type Format =
+  | { is: "ps" | "wide" | "yaml" | "json" | "name" }
+  | { is: "columns"; heads: string[] }
+  | { is: "template"; text: string };
+
+/**
+ * Reads the value of `-o`. @param readFile gives a template file's text.
+ * @throws Problem "bad-input" in calicoctl's words.
+ */
+export async function parseFormat(
+  text: string,
+  readFile: (path: string) => Promise<string | undefined>,
+): Promise<Format> {
+  const [word, rest] = text.split(/=(.*)/s) as [string, string | undefined];
+  switch (word) {
+    case "":
+    case "ps":
+      return { is: "ps" };
+    case "wide":
+    case "yaml":
+    case "json":
+    case "name":
+      return { is: word };
+    case "custom-columns":
+      if (!rest) throw badInput("need to specify at least one column");
+      return { is: "columns", heads: rest.split(",") };
+    case "go-template":
+      if (!rest) throw badInput("need to specify a template");
+      return { is: "template", text: rest };
+    case "go-template-file": {
+      if (!rest) throw badInput("need to specify a template file");
+      const template = await readFile(rest);
+      if (template === undefined) throw badInput(`open ${rest}: no such file or directory`);
+      return { is: "template", text: template };
+    }
+  }
+  throw badInput(`unrecognized output format '${text}'`);
+}
+
+/** What shapes a table beside the objects. */
+export interface TableContext extends CellContext {
+  /** A column NAMESPACE comes first. */
+  namespaces: boolean;
+}
+
+/**
+ * The whole output of `get`. @param several more than one name was asked for, so YAML and JSON print a sequence.
+ * @throws Problem for an unknown column, or for a template (which we do not run).
+ */
+export function render(found: Found[], format: Format, several: boolean, context: TableContext): string {
+  switch (format.is) {
+    case "yaml":
+    case "json": {
+      const shown = found.map(shape);
+      const value = several && shown.length > 0 ? shown : shown[0] ?? null;
+      return format.is === "yaml" ? yamlText(value) : goJson(value);
+    }
+    case "name":
+      return found.flatMap((f) => f.items.map((r) => `${f.kind.kind.toLowerCase()}/${r.metadata.name}\n`)).join("");
+    case "template":
+      throw new Problem({
+        code: "unsupported",
+        what: "Go templates are not supported",
+        todo: "Use -o json and a JSON tool, or -o custom-columns=NAME,...",
+      });
+    default:
+      return found.map((f) => tableOf(f, columnsOf(f.kind, format), context)).join("");
+  }
+}
+
+function columnsOf(kind: Kind, format: Format): readonly Column[] {
+  if (format.is !== "columns") return kind.columns.filter((c) => c.only === undefined || c.only === format.is);
+  const all = kind.columns.some((c) => c.head === "NAME") ? kind.columns : [nameColumn, ...kind.columns];
+  return format.heads.map((head) => {
+    const column = all.find((c) => c.head === head.toUpperCase());
+    if (column) return column;
+    throw badInput(`unknown heading ${head}, valid values are: ${all.map((c) => c.head).join(", ")}`);
+  });
+}
+
+function tableOf({ kind, items }: Found, columns: readonly Column[], context: TableContext): string {
+  const namespaced = context.namespaces && kind.namespaced;
+  const head = [...(namespaced ? ["NAMESPACE"] : []), ...columns.map((c) => c.head)];
+  const rows = items.map((r) => [
+    ...(namespaced ? [r.metadata.namespace ?? ""] : []),
+    ...columns.map((c) => c.value(r, context)),
+  ]);
+  return plainTable(head, rows);
+}
+
+/** The object, or the list object, as users see it. */
+function shape({ kind, items, revision }: Found): Record<string, unknown> {
+  const shown = items.map((r) => shapeResource(r, true));
+  if (revision === undefined) return shown[0]!;
+  return { kind: `${kind.kind}List`, apiVersion, metadata: { resourceVersion: String(revision) }, items: shown };
+}
+
+/** JSON as Go writes it: two blanks a level, `<`, `>` and `&` as escapes. */
+const goJson = (value: unknown): string =>
+  writeJson(value, 2).replace(
+    /[<>&\u2028\u2029]/g,
+    (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );

@@ -1,0 +1,67 @@
+import { systemClock } from "../lib/clock.ts";
+import { createLog } from "../lib/log.ts";
+import { messageOf, Problem } from "../lib/problem.ts";
+import { version } from "../lib/version.ts";
+import type { Surroundings } from "./surroundings.ts";
+
+/** The process's own files, streams and environment. The client of etcd is loaded when it is first needed. */
+export function processSurroundings(): Surroundings {
+  return {
+    program: programName(),
+    out: (text) => writeAll(Deno.stdout, text),
+    err: (text) => writeAll(Deno.stderr, text),
+    stdin: () => new Response(Deno.stdin.readable).text(),
+    env: (name) => Deno.env.get(name),
+    readFile,
+    listFolder,
+    async openStore(options) {
+      const { openEtcd } = await import("../datastore/etcd.ts");
+      return openEtcd(options, { clock: systemClock, log: createLog("ctl", { level: "error" }) });
+    },
+    node: async () => (await import("./node_view.ts")).nodeView(Deno.env.get("TORTIE_RUN_DIR") ?? "/run/tortie"),
+    clock: systemClock,
+    uuid: () => crypto.randomUUID(),
+    random: Math.random,
+    version: `tortie ${version}`,
+    commit: "unknown",
+    terminal: Deno.stderr.isTerminal(),
+  };
+}
+
+/** What the user called: the link's name, or `tortie ctl`. */
+function programName(): string {
+  const first = new TextDecoder().decode(Deno.readFileSync("/proc/self/cmdline")).split("\0", 1)[0]!;
+  return first.split("/").pop() === "calicoctl" ? "calicoctl" : "tortie ctl";
+}
+
+/** Writes before it returns, so nothing is lost at exit. A reader that went away ends the program quietly. */
+function writeAll(stream: { writeSync(bytes: Uint8Array): number }, text: string): void {
+  const bytes = new TextEncoder().encode(text);
+  try {
+    for (let n = 0; n < bytes.length;) n += stream.writeSync(bytes.subarray(n));
+  } catch (error) {
+    if (error instanceof Deno.errors.BrokenPipe) Deno.exit(141);
+    throw error;
+  }
+}
+
+async function readFile(path: string): Promise<string | undefined> {
+  try {
+    return await Deno.readTextFile(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw new Problem({ code: "bad-input", what: `open ${path}: ${messageOf(error)}` });
+  }
+}
+
+async function listFolder(path: string): Promise<{ files: string[]; folders: string[] } | undefined> {
+  const files: string[] = [], folders: string[] = [];
+  try {
+    if (!(await Deno.stat(path)).isDirectory) return undefined;
+    for await (const entry of Deno.readDir(path)) (entry.isDirectory ? folders : files).push(entry.name);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw new Problem({ code: "bad-input", what: `open ${path}: ${messageOf(error)}` });
+  }
+  return { files, folders };
+}

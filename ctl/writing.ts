@@ -1,0 +1,129 @@
+import { isProblem, messageOf, Problem } from "../lib/problem.ts";
+import type { Kind, Resource } from "../datastore/kind.ts";
+import { kindByName, kindByWord } from "../datastore/kinds/index.ts";
+import { apiVersion } from "../datastore/kind.ts";
+import { badInput, type Call, type Flag } from "./command.ts";
+import { type Document, InvalidInput, readDocuments } from "./input.ts";
+
+/** Flags of commands that read objects from files. */
+export const fileFlags: readonly Flag[] = [
+  { name: "filename", short: "f", value: "FILE", help: "a file, a folder, or - for standard input" },
+  { name: "recursive", short: "R", help: "look into folders of the folder too" },
+  { name: "skip-empty", help: "no object at all is fine" },
+  { name: "namespace", short: "n", value: "NAME", help: "namespace of objects that give none" },
+];
+
+/** What became of the objects of one command. */
+export interface Outcome {
+  total: number;
+  handled: number;
+  errors: { error: Error; where: string }[];
+  /** The kind, when all are of one. */
+  kind?: string;
+}
+
+/** The objects that a command is about, from `-f`, or named on the command line. */
+export async function objectsOf(call: Call): Promise<Document[]> {
+  const file = call.flags.text("filename");
+  if (file === undefined) return named(call);
+  try {
+    return await readDocuments(file, call.surroundings, {
+      recursive: call.flags.on("recursive"),
+      allowEmpty: call.flags.on("skip-empty"),
+    });
+  } catch (error) {
+    if (error instanceof InvalidInput) throw badInput(`failed to execute command: ${error.message}`);
+    throw error;
+  }
+}
+
+/** `KIND NAME...` of the command line; without a name one object that has none. */
+export function named(call: Call): Document[] {
+  const [word, ...names] = call.args;
+  if (word === undefined) {
+    throw badInput("no resources specified", `See ${call.surroundings.program} --help`);
+  }
+  const kind = kindByWord(word);
+  if (!kind) throw badInput(`resource type '${word}' is not supported`);
+  return (names.length > 0 ? names : [""]).map((name) => ({
+    resource: { kind: kind.kind, apiVersion, metadata: { name }, spec: {} },
+    where: `${word} ${name}`,
+  }));
+}
+
+/** Sets the namespace of an object from `-n` or -A. @throws Problem "bad-input" in calicoctl's words. */
+export function placeInNamespace(call: Call, resource: Resource): void {
+  const { metadata } = resource;
+  const all = call.flags.on("all-namespaces");
+  const wanted = call.flags.text("namespace") ?? "";
+  if (!kindByName(resource.kind).namespaced) {
+    if (metadata.namespace) {
+      const what = "namespace should not be specified for a non-namespaced resource.";
+      throw badInput(`${what} ${resource.kind} is not a namespaced resource`);
+    }
+    if (all || wanted) throw badInput(`${resource.kind} is not namespaced`);
+    return;
+  }
+  if (all && wanted) throw badInput("cannot use both --namespace and --all-namespaces flags at the same time");
+  if (all) delete metadata.namespace;
+  else if (!metadata.namespace) metadata.namespace = wanted || "default";
+  else if (wanted && wanted !== metadata.namespace) {
+    throw badInput(`resource namespace does not match client namespace. ${metadata.namespace} != ${wanted}`);
+  }
+}
+
+/** Does `work` for each object; goes on after an error unless `stopAtError`, which then counts as handled. */
+export async function forEach(
+  call: Call,
+  documents: readonly Document[],
+  work: (resource: Resource, kind: Kind) => Promise<unknown>,
+): Promise<Outcome> {
+  const kindsSeen = new Set(documents.map((d) => d.resource.kind));
+  const outcome: Outcome = { total: documents.length, handled: 0, errors: [] };
+  if (kindsSeen.size === 1) outcome.kind = documents[0]!.resource.kind;
+  for (const { resource, where } of documents) {
+    try {
+      placeInNamespace(call, resource);
+      await work(resource, kindByName(resource.kind));
+      outcome.handled++;
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      const skipped = isProblem(error, "exists") && call.flags.on("skip-exists") ||
+        isProblem(error, "not-found") && call.flags.on("skip-not-exists");
+      if (skipped) outcome.handled++;
+      else outcome.errors.push({ error, where });
+    }
+  }
+  return outcome;
+}
+
+/** Tells what create, apply or validate did. @returns the exit code. */
+export function report(call: Call, outcome: Outcome, verb: string, past: string): number {
+  const { total, handled, errors, kind } = outcome;
+  const list = `[${errors.map(({ error }) => messageOf(error)).join(" ")}]`;
+  const { surroundings } = call;
+  if (total === 0) surroundings.out("No resources specified\n");
+  else if (errors.length === 0) surroundings.out(`Successfully ${past} ${handled} ${quoted(kind)}resource(s)\n`);
+  else if (handled === 0) {
+    const which = total === 1 ? `${quoted(kind)}resource` : kind ? `any '${kind}' resources` : "any resources";
+    surroundings.err(`failed to ${verb} ${which}: ${list}\n`);
+  } else {
+    if (handled > errors.length) {
+      surroundings.out(`Partial success: ${past} the first ${handled} out of ${total} ${quoted(kind)}resources:\n`);
+    }
+    surroundings.err(`hit error: ${list}\n`);
+  }
+  hint(call, outcome);
+  return errors.length > 0 ? 1 : 0;
+}
+
+/** Says to people where the faulty objects stand; programs get calicoctl's output alone. */
+export function hint(call: Call, { errors }: Outcome): void {
+  if (!call.surroundings.terminal) return;
+  for (const { error, where } of errors) {
+    const fields = (error instanceof Problem ? error.fields : undefined)?.map((f) => f.field).join(", ");
+    call.surroundings.err(`  in ${where}${fields ? `: ${fields}` : ""}\n`);
+  }
+}
+
+const quoted = (kind: string | undefined): string => (kind ? `'${kind}' ` : "");
