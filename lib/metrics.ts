@@ -117,7 +117,7 @@ export const noMetrics: Metrics = {
 
 /** New metrics, all at zero. Loads prom-client (about 60 ms) only now. */
 export async function createMetrics(): Promise<Metrics> {
-  const prom = await import("prom-client");
+  const prom = await import("./_prometheus.ts");
   const registry = new prom.Registry();
   const made = new Map<string, unknown>();
   for (const [name, definition] of Object.entries<Definition>(metricDefinitions)) {
