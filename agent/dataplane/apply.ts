@@ -11,7 +11,7 @@ import { RtSocket } from "../../kernel/rtnetlink/socket.ts";
 import type { Desired, LocalEndpoint } from "../desired.ts";
 import { Interfaces } from "../network/interfaces.ts";
 import { graceMs, isPodInterface, type Ownership } from "../network/local_routes.ts";
-import { interfaceNames, type WantedNetwork, wantedNetwork } from "../network/wanted.ts";
+import { type WantedNetwork, wantedNetwork } from "../network/wanted.ts";
 import { doubtAfter } from "./_drift.ts";
 import { KernelPorts, type PortStatus } from "./_ports.ts";
 import { Waiters } from "./_waiters.ts";
@@ -62,7 +62,8 @@ export class Dataplane implements AsyncDisposable {
   readonly #tasks: Promise<void>[];
   #desired: Desired | undefined;
   #wanted: WantedNetwork | undefined;
-  #knownInterfaces: ReadonlySet<string> = new Set();
+  /** Indexes of interfaces whose endpoint is or was known: what is on them is ours at once. */
+  #known = new Set<number>();
   #wake = Promise.withResolvers<void>();
   /** Monotonic times of the next look at everything, of the next end of a back-off, and of a grace period. */
   #routeRefreshAt = Infinity;
@@ -213,9 +214,13 @@ export class Dataplane implements AsyncDisposable {
   }
 
   #want(desired: Desired): void {
-    this.#knownInterfaces = interfaceNames(desired.endpoints.values());
     const { mtuFile } = this.#options;
     this.#wanted = wantedNetwork(desired, { interfaces: this.#interfaces, rpFilter: this.#rpFilter, mtuFile });
+    this.#known = new Set(
+      [...this.#known].filter((index) => this.#interfaces.at(index)).concat(
+        ...this.#wanted.links.keys(),
+      ),
+    );
     this.#ports.want(this.#wanted);
   }
 
@@ -247,7 +252,7 @@ export class Dataplane implements AsyncDisposable {
     return {
       interfaces: this.#interfaces,
       settings: this.#desired!.settings,
-      knownInterfaces: this.#knownInterfaces,
+      known: this.#known,
       nowMs: this.#options.clock.monotonicMs(),
     };
   }
@@ -279,8 +284,8 @@ export class Dataplane implements AsyncDisposable {
   /** Routes on the interface of an unknown endpoint become ours when its grace period ends: look at them then. */
   #nextGraceEnd(now: number): number {
     let next = Infinity;
-    for (const { name, firstSeenMs } of this.#interfaces.all()) {
-      if (this.#knownInterfaces.has(name) || !isPodInterface(name, this.#desired!.settings)) continue;
+    for (const { index, name, firstSeenMs } of this.#interfaces.all()) {
+      if (this.#known.has(index) || !isPodInterface(name, this.#desired!.settings)) continue;
       const end = firstSeenMs + graceMs;
       if (end > now) next = Math.min(next, end);
     }

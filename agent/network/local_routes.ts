@@ -58,8 +58,8 @@ export function byPlace(routes: Iterable<Route>): Map<string, Route> {
 export interface Ownership {
   interfaces: Interfaces;
   settings: NetworkSettings;
-  /** Interfaces whose endpoint is known; on the others the grace period holds. */
-  knownInterfaces: ReadonlySet<string>;
+  /** Indexes of interfaces whose endpoint is or was known; on the others the grace period holds. */
+  known: ReadonlySet<number>;
   nowMs: number;
 }
 
@@ -73,23 +73,24 @@ export const isPodInterface = (name: string, settings: NetworkSettings): boolean
  * after a grace period. IPv6's link-local network is always the kernel's.
  * Source: Calico felix/routetable/ownershippol.
  */
-export function ownsRoute(r: Route, { interfaces, settings, knownInterfaces, nowMs }: Ownership): boolean {
+export function ownsRoute(r: Route, { interfaces, settings, known, nowMs }: Ownership): boolean {
   if (r.dst.v === 6 && sameIp(r.dst, linkLocal)) return false;
-  if (r.protocol === exclusiveProtocol(settings)) return true;
+  // Calico's number stays ours after the setting changed, or what was made before would be in the way for ever.
+  if (r.protocol === exclusiveProtocol(settings) || r.protocol === calicoProtocol) return true;
   const on = r.index === undefined ? undefined : interfaces.at(r.index);
   if (!on || !isPodInterface(on.name, settings)) return false;
   if (!settings.removeExternalRoutes && r.protocol !== settings.routeProtocol) return false;
-  return knownInterfaces.has(on.name) || nowMs - on.firstSeenMs >= graceMs;
+  return known.has(on.index) || nowMs - on.firstSeenMs >= graceMs;
 }
 
 /** True when a permanent neighbour is ours: all of those on a pod's interface, with the same grace period. */
 export function ownsNeighbour(
   n: { index: number },
-  { interfaces, settings, knownInterfaces, nowMs }: Ownership,
+  { interfaces, settings, known, nowMs }: Ownership,
 ): boolean {
   const on = interfaces.at(n.index);
   if (!on || !isPodInterface(on.name, settings)) return false;
-  return knownInterfaces.has(on.name) || nowMs - on.firstSeenMs >= graceMs;
+  return known.has(on.index) || nowMs - on.firstSeenMs >= graceMs;
 }
 
 /** IP versions of an endpoint's addresses, IPv4 first. */

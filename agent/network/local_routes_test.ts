@@ -85,7 +85,7 @@ Deno.test("two endpoints of one interface: the smaller key has it", () => {
 const ours = (parts: Partial<Ownership> = {}): Ownership => ({
   interfaces,
   settings: settingsOf(),
-  knownInterfaces: new Set(["cali1"]),
+  known: new Set([5]),
   nowMs: 0,
   ...parts,
 });

@@ -4,7 +4,7 @@ import type { LinkState } from "../../kernel/rtnetlink/link.ts";
 import { neighbourKey, type StaticNeighbour } from "../../kernel/rtnetlink/neighbour.ts";
 import { type Route, routeKey } from "../../kernel/rtnetlink/route.ts";
 import type { Sysctl } from "../../kernel/sysctl.ts";
-import type { Desired, LocalEndpoint } from "../desired.ts";
+import type { Desired } from "../desired.ts";
 import type { Interfaces } from "./interfaces.ts";
 import {
   blackholeRoute,
@@ -104,7 +104,3 @@ function keysOf(routes: Route[], disabled: boolean): Pick<EndpointEntries, "rout
   const keys = (v: Family) => (disabled ? [] : routes.filter((r) => r.dst.v === v).map(routeKey));
   return { routes4: keys(4), routes6: keys(6) };
 }
-
-/** Names of the interfaces that endpoints of this node have. */
-export const interfaceNames = (endpoints: Iterable<LocalEndpoint>): Set<string> =>
-  new Set(byInterface(endpoints).keys());
