@@ -1,6 +1,7 @@
 import { type Cidr, tryParseCidrOrIp } from "../../lib/ip.ts";
 import { messageOf } from "../../lib/problem.ts";
-import { parseSelector, type Selector, uniqueId } from "../../datastore/selector/index.ts";
+import { uniqueId } from "../../datastore/selector/canonical.ts";
+import { parseSelector, type Selector } from "../../datastore/selector/index.ts";
 import type {
   IcmpMatch,
   PortRange,

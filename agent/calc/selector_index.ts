@@ -1,4 +1,5 @@
-import type { Restriction, Selector } from "../../datastore/selector/index.ts";
+import type { Selector } from "../../datastore/selector/index.ts";
+import type { Restriction } from "../../datastore/selector/restrictions.ts";
 
 /** Labels of a subject or a parent. */
 export type LabelMap = ReadonlyMap<string, string>;

@@ -1,13 +1,7 @@
 import { canonicalText, prefixLabels, uniqueId } from "./canonical.ts";
-import { compile, Labels, lookup } from "./match.ts";
-import { Node, parseTree } from "./parse.ts";
-import { canMatch, Restrictions, restrictionsOf } from "./restrictions.ts";
-
-export type { Labels } from "./match.ts";
-export type { Node } from "./parse.ts";
-export type { Restriction, Restrictions } from "./restrictions.ts";
-export { isLabelName, maxLabelLength } from "./lex.ts";
-export { uniqueId } from "./canonical.ts";
+import { compile, type Labels, lookup } from "./match.ts";
+import { type Node, parseTree } from "./parse.ts";
+import { canMatch, type Restrictions, restrictionsOf } from "./restrictions.ts";
 
 /** A parsed label selector. Two selectors are equal when their `text`, or their `id`, are. */
 export interface Selector {

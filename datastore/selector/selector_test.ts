@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { Problem } from "../../lib/problem.ts";
-import { isLabelName, Labels, parseSelector, selectorOf, uniqueId } from "./index.ts";
+import { uniqueId } from "./canonical.ts";
+import { parseSelector, selectorOf } from "./index.ts";
+import { isLabelName } from "./lex.ts";
+import type { Labels } from "./match.ts";
 import { compareCodePoints } from "./parse.ts";
 
 type OwnLabels = Record<string, string>;
