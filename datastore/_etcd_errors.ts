@@ -132,6 +132,6 @@ const rows: [(f: CallFailure) => boolean, (details: string, context: CallContext
   [({ code }) => code === Status.unavailable, (details) => ({
     code: "unavailable",
     what: `etcd cannot be reached: ${details}`,
-    todo: "Check that it runs and that ETCD_ENDPOINTS is right",
+    todo: "Check that it runs, and scheme, host and port in ETCD_ENDPOINTS",
   })],
 ];

@@ -1,18 +1,47 @@
 /**
- * Works around a fault of Deno 2.6 to 2.9: node:http2 emits "connect" for a client session that is destroyed already, when
- * the server closes the connection at once (seen when etcd refuses our client certificate). grpc-js then reads the socket of
- * that session in its event handler, throws a TypeError that nobody can catch, and the process ends. Here such a "connect"
- * is kept back; "error" and "close" follow and are handled. To see the fault: connect to a TLS etcd that wants a client
- * certificate without one, and print `session.destroyed` in a "connect" handler. Imported for this effect.
+ * Works around how grpc-js 1.12 and Deno's node:http2 (2.6 to 2.9) take a server that accepts a connection and closes it at
+ * once, as etcd does with a client certificate that it refuses, and proxies do whose server is down:
+ * - http2 emits "connect" for a session that is destroyed already; grpc-js then reads its socket in the event handler and
+ *   throws where nobody can catch, which ends the process.
+ * - "error" and "close" come before grpc-js listens for them; it then keeps the dead session for ever and every call fails
+ *   with "The session has been destroyed".
+ * Here "connect" is kept back until the server has sent its HTTP/2 settings, which later releases of grpc-js wait for, too.
+ * So a server that accepts and is silent does not count as connected either; it is given up after `silentMs`.
+ * Imported for this effect. Nothing but grpc-js uses node:http2 in this program.
  */
 import http2 from "node:http2";
+import { systemClock } from "../lib/clock.ts";
 
+const silentMs = 10_000;
 const connect = http2.connect;
 
-http2.connect = ((...args: Parameters<typeof connect>) => {
-  const session = connect(...args);
+http2.connect = ((...args: Parameters<typeof connect>) => connectedBySettings(connect(...args))) as typeof connect;
+
+function connectedBySettings(session: http2.ClientHttp2Session): http2.ClientHttp2Session {
   const emit = session.emit as (event: string | symbol, ...rest: unknown[]) => boolean;
-  session.emit = (event: string | symbol, ...rest: unknown[]): boolean =>
-    event === "connect" && session.destroyed ? false : emit.call(session, event, ...rest);
+  const over = new AbortController();
+  let connected: unknown[] | undefined, settled = false;
+  const tell = () => {
+    if (!connected || !settled) return;
+    const rest = connected;
+    over.abort();
+    // In a turn of its own, after which grpc-js listens before anything else can happen to the session.
+    setImmediate(() => session.destroyed || session.closed || emit.call(session, "connect", ...rest));
+  };
+  session.emit = (event: string | symbol, ...rest: unknown[]): boolean => {
+    if (event === "close") over.abort();
+    if (event !== "connect") return emit.call(session, event, ...rest);
+    connected ??= rest;
+    tell();
+    return true;
+  };
+  session.once("remoteSettings", () => {
+    settled = true;
+    tell();
+  });
+  systemClock.sleep(silentMs, over.signal).then(
+    () => session.destroy(new Error(`no HTTP/2 settings within ${silentMs} ms`)),
+    () => {}, // connected or closed in time
+  );
   return session;
-}) as typeof connect;
+}

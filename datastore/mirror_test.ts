@@ -34,9 +34,9 @@ async function scene(
     remove: (key: string) => store.txn({ compare: [], write: [{ delete: `/r/${key}` }] }),
     /** Lets `ms` pass, and what becomes due run. */
     async pass(ms: number) {
-      const step = Math.max(1, ms / 20);
+      const step = Math.max(10, ms / 20);
       for (let passed = 0; passed < ms; passed += step) {
-        await clock.advance(step);
+        await clock.advance(Math.min(step, ms - passed));
         await turn();
       }
       await turn();
@@ -244,8 +244,11 @@ Deno.test("a compaction in the middle of the first list costs another list", asy
 Deno.test("any mix of writes, cuts, freezes, compactions and restores ends with the datastore's content", async () => {
   // A linear congruential generator: the same steps in every run.
   let seed = 4711;
-  const random = (n: number) => (seed = (seed * 1103515245 + 12345) % 2147483648) % n;
-  for (let round = 0; round < 20; round++) {
+  const random = (n: number) => {
+    seed = (seed * 1103515245 + 12345) % 2147483648; // its low bits repeat soon
+    return Math.floor(seed / 65536) % n;
+  };
+  for (let round = 0; round < 10; round++) {
     await using s = await scene({ before });
     let backup = s.store.backup();
     for (let i = 0; i < 60; i++) {

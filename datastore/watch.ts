@@ -68,11 +68,13 @@ export async function* watchFrom(
   const cursor = new Cursor(range, from, server.clusterId());
   let refused = false;
   for (let failures = 0; !signal.aborted;) {
-    let stoodAt: number | undefined;
+    let stoodAt: number | undefined, progress = false;
     try {
       for await (const batch of follow(server, cursor, options)) {
-        if (batch !== "attached") yield batch;
-        else {
+        if (batch !== "attached") {
+          progress = true;
+          yield batch;
+        } else {
           onState?.({ connected: true });
           stoodAt = options.clock.monotonicMs();
           refused = false;
@@ -86,7 +88,8 @@ export async function* watchFrom(
         refused = true;
         server.forgetToken();
       }
-      if (stoodAt !== undefined && options.clock.monotonicMs() - stoodAt >= stableMs) {
+      const stood = stoodAt === undefined ? 0 : options.clock.monotonicMs() - stoodAt;
+      if (progress || stood >= stableMs) {
         backoff.reset();
         failures = 0;
       }
@@ -96,7 +99,7 @@ export async function* watchFrom(
   }
 }
 
-/** A stream that broke sooner was no success: its server or proxy flaps. */
+/** A stream that broke sooner, without having told anything, was no success: its server or proxy flaps. */
 const stableMs = 1_000;
 
 /** Where a watch stands, and what it saw last. */
