@@ -7,12 +7,15 @@
  *   with "The session has been destroyed".
  * Here "connect" is kept back until the server has sent its HTTP/2 settings, which later releases of grpc-js wait for, too.
  * So a server that accepts and is silent does not count as connected either; it is given up after `silentMs`.
+ * Deno 2.6 never tells of the settings (no "remoteSettings" from any server); there a connection that lasts `lastsMs` counts.
  * Imported for this effect. Nothing but grpc-js uses node:http2 in this program.
  */
 import http2 from "node:http2";
 import { systemClock } from "../lib/clock.ts";
 
 const silentMs = 10_000;
+const lastsMs = 20;
+const tellsSettings = !/^2\.[0-8]\./.test(Deno.version.deno);
 const connect = http2.connect;
 
 http2.connect = ((...args: Parameters<typeof connect>) => connectedBySettings(connect(...args))) as typeof connect;
@@ -32,13 +35,15 @@ function connectedBySettings(session: http2.ClientHttp2Session): http2.ClientHtt
     if (event === "close") over.abort();
     if (event !== "connect") return emit.call(session, event, ...rest);
     connected ??= rest;
-    tell();
+    if (tellsSettings) tell();
+    else systemClock.sleep(lastsMs, over.signal).then(settle, () => {}); // closed meanwhile
     return true;
   };
-  session.once("remoteSettings", () => {
+  const settle = () => {
     settled = true;
     tell();
-  });
+  };
+  session.once("remoteSettings", settle);
   systemClock.sleep(silentMs, over.signal).then(
     () => session.destroy(new Error(`no HTTP/2 settings within ${silentMs} ms`)),
     () => {}, // connected or closed in time
