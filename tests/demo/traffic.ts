@@ -7,7 +7,7 @@ export async function unreachablePairs(pods: Pod[]): Promise<string[]> {
     const script = others.map((to) => {
       const address = to.addresses[0]!;
       return `ping -c 1 -W 2 ${address} >/dev/null || echo ping ${from.name} "->" ${to.name}\n` +
-        `test "$(wget -T 3 -qO- http://${address}/hostname)" = ${to.name} || echo tcp ${from.name} "->" ${to.name}`;
+        `test "$(busybox timeout 3 wget -qO- http://${address}/hostname)" = ${to.name} || echo tcp ${from.name} "->" ${to.name}`;
     }).join("\n");
     const { stdout } = await from.exec(["sh", "-c", script], 60);
     return stdout.split("\n").filter((line) => line !== "");
