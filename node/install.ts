@@ -48,7 +48,8 @@ starts the systemd units, and, last, the CNI configuration. Running it again cha
 const uninstallUsage = `usage: tortie uninstall [--dry-run] [--force] [--root DIR]
 
 Stops the units and removes everything that install and a running node leave on this host: CNI configuration, units,
-links, state, pods' interfaces, routes. Files that others changed since are kept and named.
+links, state, pods' interfaces, routes. Files that others changed since are kept and named. IP forwarding stays on, and
+the datastore keeps the node: \`tortie ctl delete node NAME\` removes it.
 
   --dry-run   say what would be done, do nothing
   --force     remove changed files too, and go on while an agent runs that systemd does not know

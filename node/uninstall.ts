@@ -19,12 +19,13 @@ export interface UninstallOptions {
 
 /** What a running node keeps besides what was installed. */
 const stateFolders = ["/var/lib/tortie", "/run/tortie"];
-const stateFiles = ["/var/lib/calico/nodename", "/run/calico/bird.ctl", "/run/calico/bird6.ctl"];
+const stateFiles = ["/var/lib/calico/nodename", "/var/lib/calico/mtu", "/run/calico/bird.ctl", "/run/calico/bird6.ctl"];
 const sharedFolders = ["/etc/tortie", "/var/lib/calico", "/run/calico"];
 
 /**
  * Removes everything of ours from this host: first the CNI configuration, so that the runtime asks us no more, then the
- * processes, then what they left in the kernel, then all files. The datastore keeps the Node and its addresses.
+ * processes, then what they left in the kernel, then all files. The datastore keeps the Node and its addresses; IP
+ * forwarding stays on, for others may need it.
  * @returns what was done, and what had to stay and why.
  */
 export async function uninstallHost(options: UninstallOptions): Promise<{ done: string[]; kept: string[] }> {

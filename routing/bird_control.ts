@@ -32,6 +32,10 @@ export function ask(path: string, command: string, clock: Clock, deadlineMs = 5_
         await expectReply(replies, path);
         await connection.write(new TextEncoder().encode(`${command}\n`));
         return await expectReply(replies, path);
+      } catch (cause) {
+        // BIRD may end at any moment of the talk.
+        if (signal.aborted || !isConnectionError(cause)) throw cause;
+        throw new Problem({ code: "unavailable", what: "BIRD closed the connection", where: path, cause });
       } finally {
         signal.removeEventListener("abort", close);
         if (!signal.aborted) close();
