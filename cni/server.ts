@@ -99,7 +99,7 @@ async function route(request: Request, deps: CniDeps, told: Set<string>): Promis
 function statusOf({ lifecycle, node }: CniDeps): Response {
   const readiness = lifecycle.readiness(undefined);
   const pending = lifecycle.pending().map(({ attachment, because, time }) => ({ ...attachment, because, time }));
-  return json(readiness.ready ? 200 : 503, { node, ...readiness, pending });
+  return json(readiness.ready ? 200 : 503, { node, revision: lifecycle.revision(), ...readiness, pending });
 }
 
 /** The plugin's request; a sentence when it is none. */

@@ -121,11 +121,18 @@ export class Addition {
       this.#refuseWhenLost();
       await parts.journal.drop(attachment);
       parts.step("settled");
-      return { endpoint: this.#stored!, addresses: this.#given };
+      return { endpoint: this.#stored!, addresses: this.#answered() };
     } catch (error) {
       await this.#undo(committed, entry);
       throw error;
     }
+  }
+
+  /** An address that was asked for by name stands for itself, not for its block: as in Calico's answers. */
+  #answered(): Made["addresses"] {
+    const { addresses } = this.request;
+    const byName = addresses.from === "ipam" && (addresses.specific?.length ?? 0) > 0;
+    return byName ? this.#given.map(({ ip }) => ({ ip, block: cidrOf(ip, bits(ip.v)) })) : this.#given;
   }
 
   #commit(): Promise<Event[]> {

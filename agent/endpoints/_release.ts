@@ -92,13 +92,13 @@ export const clusterKey = (): string => resourceKey("ClusterInformation", "defau
 export function refuseWhenLocked(mirror: Pick<Mirror, "get">): void {
   const text = mirror.get(clusterKey())?.value;
   const value = text === undefined ? undefined : parseJson(text);
-  if (isObject(value) && isObject(value.spec) && value.spec.datastoreReady !== false) return;
+  if (isObject(value) && isObject(value.spec) && value.spec.datastoreReady === true) return;
   throw new Problem({
     code: "not-ready",
     what: value === undefined
       ? "the cluster is not set up: ClusterInformation default does not exist"
       : "Calico is currently not ready to process requests",
     where: "ClusterInformation default",
-    todo: "datastoreReady is false while the cluster is upgraded; `calicoctl datastore migrate unlock` ends that",
+    todo: "datastoreReady is not true while the cluster is upgraded; `calicoctl datastore migrate unlock` ends that",
   });
 }

@@ -19,7 +19,7 @@ import { Lease } from "./_lease.ts";
 import { Locks } from "./_locks.ts";
 import { Patience } from "./_patience.ts";
 import { type AddressWish, type Readiness, readiness } from "./readiness.ts";
-import { release } from "./_release.ts";
+import { refuseWhenLocked, release } from "./_release.ts";
 import { Replay } from "./_replay.ts";
 import type { Added, AddRequest, AddStep, CheckRequest, LeaseRequest, Removed, RemoveRequest } from "./request.ts";
 import { addressesOf } from "./stored.ts";
@@ -106,6 +106,7 @@ export class Lifecycle {
     const { attachment, netns, endpointKey } = request;
     for (const { id, stop } of this.#adding) if (id === attachmentId(attachment)) stop.abort();
     return await this.#locks.hold(keysOf(attachment, endpointKey), async () => {
+      if (this.deps.mirror.state().inSync) refuseWhenLocked(this.deps.mirror);
       const own = this.#endpoints.of({ key: endpointKey, containerId: attachment.containerId });
       if (this.#isAnothers(own, attachment)) return await this.#release(attachment, undefined);
       const hostInterface = own?.endpoint?.spec.interfaceName;
@@ -159,6 +160,11 @@ export class Lifecycle {
   /** This node's endpoints in etcd. */
   list(): WorkloadEndpoint[] {
     return this.#endpoints.ofThisNode().map((e) => e.endpoint);
+  }
+
+  /** How far in etcd's history the agent has read. */
+  revision(): bigint {
+    return this.deps.mirror.revision;
   }
 
   /** Deletes that etcd has not seen, and ADDs under way. */

@@ -1,10 +1,12 @@
 import type { Clock } from "../../lib/clock.ts";
+import { isProblem } from "../../lib/problem.ts";
 import type { Mirror } from "../../datastore/mirror.ts";
 import { planAssign } from "../../ipam/assign.ts";
 import { Draft } from "../../ipam/draft.ts";
 import { startOf } from "../../ipam/pools/blocks.ts";
 import { viewOf } from "../../ipam/view.ts";
 import type { Dataplane } from "../dataplane/apply.ts";
+import { refuseWhenLocked } from "./_release.ts";
 
 /** Addresses that an add() would need. */
 export interface AddressWish {
@@ -40,8 +42,18 @@ export function readiness(parts: ReadinessParts, wish: AddressWish | undefined):
   if (failed) return no(`the kernel refuses ${failed.name}: ${failed.failed[0]!.why}`, "limited");
   if (!inSync) return no(`the agent is not in sync with etcd: ${why ?? "it starts"}`);
   if (!connected) return no(`etcd is away: ${why ?? "the connection is lost"}`);
-  const problem = wish && refusalOf(parts, wish);
+  const problem = lockOf(parts) ?? (wish && refusalOf(parts, wish));
   return problem === undefined ? { ready: true } : no(problem);
+}
+
+function lockOf({ mirror }: ReadinessParts): string | undefined {
+  try {
+    refuseWhenLocked(mirror);
+    return undefined;
+  } catch (error) {
+    if (isProblem(error, "not-ready")) return error.what;
+    throw error;
+  }
 }
 
 function refusalOf({ mirror, node, clock }: ReadinessParts, wish: AddressWish): string | undefined {

@@ -11,7 +11,9 @@ const defaultDir = new URL(".", import.meta.url).pathname.replace(/\/$/, "");
 async function main(args: string[]): Promise<number> {
   const all = args.includes("--all"), differ = args.includes("--differ");
   const words = args.filter((a) => a !== "--all" && a !== "--differ");
-  const dir = words[0] !== undefined && isFolder(words[0]) ? words.shift()! : defaultDir;
+  // A folder without case files is a name: the repository's own folders are called as some files are.
+  const isDir = words[0] !== undefined && isFolder(words[0]) && caseNames(words[0]).length > 0;
+  const dir = isDir ? words.shift()! : defaultDir;
   const known = caseNames(dir);
   const strange = words.filter((w) => !known.includes(w.split(":")[0]!));
   if (strange.length > 0 || known.length === 0) {
