@@ -6,7 +6,7 @@ import { kernelFeatures } from "../../kernel/features.ts";
 import type { Counts } from "../../kernel/reconcile.ts";
 import { readSysctl } from "../../kernel/sysctl.ts";
 import { type Change, changes } from "../../kernel/rtnetlink/changes.ts";
-import { getLink, listLinks } from "../../kernel/rtnetlink/link.ts";
+import { getLink, getPeer, listLinks } from "../../kernel/rtnetlink/link.ts";
 import { RtSocket } from "../../kernel/rtnetlink/socket.ts";
 import type { Desired, LocalEndpoint } from "../desired.ts";
 import { Interfaces } from "../network/interfaces.ts";
@@ -47,6 +47,11 @@ export interface DataplaneStatus {
 
 /** The loop says that it lives at least so often; it is taken for dead after six times that. */
 const heartbeatMs = 10_000;
+/**
+ * A pod's first packets are lost until the kernel has noticed, in its own time, that the host side came up: mostly at once,
+ * later on a busy machine. Whoever waits for an endpoint waits for that too, at most so long, looking so often.
+ */
+const carrierMs = { most: 250, every: 2 };
 /** Wait before the kernel's changes are followed anew after an error. */
 const followAgainMs = 1_000;
 
@@ -107,7 +112,8 @@ export class Dataplane implements AsyncDisposable {
    * what is missing.
    */
   enforced(endpointKey: string, deadlineMs = 10_000, is = (_endpoint: LocalEndpoint) => true): Promise<void> {
-    return this.#waiters.add(endpointKey, deadlineMs, () => this.#missing(endpointKey, is));
+    const sinceMs = this.#options.clock.monotonicMs();
+    return this.#waiters.add(endpointKey, deadlineMs, () => this.#missing(endpointKey, is, sinceMs));
   }
 
   /** What `ctl node status` shows. */
@@ -238,14 +244,23 @@ export class Dataplane implements AsyncDisposable {
   }
 
   /** Why an endpoint is not in force yet; undefined = it is. @throws Problem when the kernel refused a part of it. */
-  #missing(key: string, is: (endpoint: LocalEndpoint) => boolean): string | undefined {
+  #missing(key: string, is: (endpoint: LocalEndpoint) => boolean, sinceMs: number): string | undefined {
     const endpoint = this.#desired?.endpoints.get(key);
     if (!endpoint || !is(endpoint)) return "the endpoint is not known to the agent";
     const entries = this.#wanted?.ofEndpoint.get(key);
-    if (entries) return this.#ports.missing(entries);
+    if (entries) return this.#ports.missing(entries) ?? this.#carrierMissing(endpoint.interfaceName, sinceMs);
     return this.#interfaces.named(endpoint.interfaceName)
       ? `interface ${endpoint.interfaceName} belongs to another endpoint`
       : `interface ${endpoint.interfaceName} does not exist`;
+  }
+
+  #carrierMissing(name: string, sinceMs: number): string | undefined {
+    const now = this.#options.clock.monotonicMs();
+    const link = getLink(this.#socket, name);
+    const peer = link && getPeer(this.#socket, link);
+    if (!peer || peer.operUp || now - sinceMs > carrierMs.most) return undefined;
+    this.#retryAt = Math.min(this.#retryAt, now + carrierMs.every);
+    return "the pod's side has no carrier yet";
   }
 
   #ownership(): Ownership {

@@ -35,6 +35,7 @@ const IFLA = {
   txQueues: 31,
   rxQueues: 32,
   linkNetnsId: 37,
+  targetNetnsId: 46,
 };
 const INFO = { kind: 1, data: 2 };
 const VETH_PEER = 1;
@@ -118,6 +119,22 @@ export function linkQuery(which: string | number): Request {
   const by = typeof which === "string" ? [attribute(IFLA.name, text(which))] : [];
   const head = ifinfo(typeof which === "number" ? which : 0);
   return { type: linkType.get, flags: 0, body: join(head, attribute(IFLA.extMask, u32(SKIP_STATISTICS)), ...by) };
+}
+
+/**
+ * The other end of a veth, in whatever namespace of this host it is; undefined when it is gone or cannot be looked at.
+ * @throws Problem "kernel".
+ */
+export function getPeer(socket: RtSocket, link: Link): Link | undefined {
+  if (link.peerIndex === undefined) return undefined;
+  if (link.peerNsid === undefined) return getLink(socket, link.peerIndex);
+  const where = attribute(IFLA.targetNetnsId, u32(link.peerNsid >>> 0));
+  const { error, messages } = socket.batch([{
+    type: linkType.get,
+    flags: 0,
+    body: join(ifinfo(link.peerIndex), attribute(IFLA.extMask, u32(SKIP_STATISTICS)), where),
+  }])[0]!;
+  return error ? undefined : messages.map(decodeLink)[0];
 }
 
 /** One end of a new pair. */
