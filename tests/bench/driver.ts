@@ -3,7 +3,7 @@
  * from standard input, writes one Report.
  */
 
-/** Calls to make: attachment i is container `<prefix>-i` in the namespace `<prefix>-i`. */
+/** Calls to make: attachment i is in the namespace `<prefix>-i`; its container's id is made from that name. */
 export interface Plan {
   program: string;
   command: "ADD" | "DEL";
@@ -31,11 +31,11 @@ export interface Report {
 }
 
 async function call(plan: Plan, i: number, report: Report): Promise<void> {
-  const name = `${plan.prefix}-${i}`;
+  const name = `${plan.prefix}-${i}`, id = await containerId(name);
   const start = performance.now();
   const child = new Deno.Command(plan.program, {
     env: {
-      ...{ CNI_COMMAND: plan.command, CNI_CONTAINERID: name, CNI_NETNS: `/run/netns/${name}` },
+      ...{ CNI_COMMAND: plan.command, CNI_CONTAINERID: id, CNI_NETNS: `/run/netns/${name}` },
       ...{ CNI_IFNAME: "eth0", CNI_PATH: plan.path, CNI_ARGS: (plan.args ?? "").replaceAll("%d", String(i)) },
     },
     stdin: "piped",
@@ -51,6 +51,11 @@ async function call(plan: Plan, i: number, report: Report): Promise<void> {
   if (code !== 0) return void report.failures.push(`${plan.command} ${name}: ${text.trim() || `exit code ${code}`}`);
   report.ms.push(ms);
   if (plan.command === "ADD") report.addresses.push(JSON.parse(text).ips[0].address);
+}
+
+/** 64 hex digits, as runtimes make them; the same for ADD and DEL. */
+async function containerId(name: string): Promise<string> {
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(name))).toHex();
 }
 
 /** Runs the plan's calls, at most `parallel` at once. */

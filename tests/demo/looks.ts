@@ -11,27 +11,14 @@ export async function look(story: Story, world: World): Promise<void> {
   story.step("as an operator looks at it");
   story.show("tortie ctl get nodes -o wide", await node.ctl("get", "nodes", "-o", "wide"));
   story.show("tortie ctl get workloadendpoints -A", await node.ctl("get", "workloadendpoints", "-A"));
-  story.show("blocks in etcd (/calico/ipam/v2/assignment/…)", ipamUse(await world.etcd.dump("/calico/ipam/v2/")));
+  story.show("tortie ctl ipam show --show-blocks", await node.ctl("ipam", "show", "--show-blocks"));
+  story.show(`tortie ctl node status    (on ${host.name})`, await node.ctl("node", "status"));
   const protocols = await host.runOk("birdc", ["-r", "-s", birdSocket, "show", "protocols"]);
   story.show(
     `birdc show protocols      (on ${host.name})`,
     protocols.split("\n").filter((l) => /BGP|Name/.test(l)).join("\n"),
   );
   story.show(`ip route                  (on ${host.name})`, (await host.runOk("ip", ["route"])).trimEnd());
-}
-
-/** One line a block: CIDR, whose it is, how much of it is used; read from the stored JSON. */
-export function ipamUse(values: Map<string, string>): string {
-  const lines: string[] = [];
-  for (const [key, text] of values) {
-    if (!key.startsWith("/calico/ipam/v2/assignment/")) continue;
-    const block = JSON.parse(text) as { cidr: string; affinity?: string; allocations: (number | null)[] };
-    const used = block.allocations.filter((a) => a !== null).length;
-    lines.push(
-      `${block.cidr.padEnd(20)} ${(block.affinity ?? "-").padEnd(10)} ${used} of ${block.allocations.length} used`,
-    );
-  }
-  return lines.join("\n");
 }
 
 /** Pid of a host's BIRD and the names of its BGP sessions that are not up; undefined when BIRD does not answer. */

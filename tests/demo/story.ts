@@ -23,7 +23,7 @@ export class Story {
 
   /** What a command showed, under its own words. */
   show(command: string, output: string): void {
-    this.say(`$ ${command}\n${output.replace(/^/gm, "  ")}`);
+    this.say(`\n$ ${command}\n${output.trimEnd().replace(/^/gm, "  ")}`);
   }
 
   #seconds(): string {
