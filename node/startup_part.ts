@@ -1,16 +1,19 @@
 import { isProblem, messageOf } from "../lib/problem.ts";
 import { nodeNameFile } from "../lib/node_name.ts";
+import { changes } from "../kernel/rtnetlink/changes.ts";
 import { RtSocket } from "../kernel/rtnetlink/socket.ts";
 import { kernelFeatures } from "../kernel/features.ts";
 import { Resources } from "../datastore/resources.ts";
 import { readInterfaces, sourceAddress } from "./kernel_interfaces.ts";
+import { watchAddresses } from "./address_watch.ts";
 import { kubernetesFacts } from "./kubernetes_facts.ts";
 import { type Shared, untilDone } from "./node.ts";
 import { startUp } from "./startup.ts";
 
 /**
- * Start-up in a running node: an etcd that is away is waited for, so that the rest of the node (DEL, what is programmed)
- * works meanwhile. A setting that is not understood, or an address that another node has, ends the process.
+ * Start-up in a running node, and then the watch over its addresses, until the signal. An etcd that is away is waited for,
+ * so that the rest of the node (DEL, what is programmed) works meanwhile. A setting that is not understood, or an address
+ * that another node has, ends the process.
  */
 export async function runStartUp(shared: Shared): Promise<void> {
   const { settings, health, clock, store, node, signal } = shared;
@@ -18,16 +21,21 @@ export async function runStartUp(shared: Shared): Promise<void> {
   health.register("start-up");
   using socket = RtSocket.open();
   using kubernetes = await kubernetesFacts(settings, log);
+  const parts = {
+    ...{ node, settings, clock, log, signal, kubernetes, random: Math.random },
+    resources: new Resources(store, { clock }),
+    sourceAddress: (destination: string, family: 4 | 6) => sourceAddress(socket, destination, family),
+    nodenameFile: settings.get("CALICO_NODENAME_FILE") ?? nodeNameFile,
+  };
+  let interfaces = readInterfaces(socket);
   const result = await untilDone({ clock, log, signal }, "start-up waits for the datastore", async () => {
     try {
+      interfaces = readInterfaces(socket);
       return await startUp({
-        ...{ node, store, settings, clock, log, signal, random: Math.random },
-        resources: new Resources(store, { clock }),
-        interfaces: readInterfaces(socket),
-        kubernetes,
-        sourceAddress: (destination, family) => sourceAddress(socket, destination, family),
+        ...parts,
+        store,
+        interfaces,
         kernelHasIpv6: kernelFeatures().ipv6,
-        nodenameFile: settings.get("CALICO_NODENAME_FILE") ?? nodeNameFile,
         folders: ["/var/run/calico", "/var/lib/calico"],
       });
     } catch (error) {
@@ -42,4 +50,10 @@ export async function runStartUp(shared: Shared): Promise<void> {
   if (result.created.length + result.updated.length > 0) {
     log.info("datastore prepared", { created: result.created.join(" "), updated: result.updated.join(" ") });
   }
+  await watchAddresses({
+    ...parts,
+    decidedOn: interfaces,
+    readInterfaces: () => readInterfaces(socket),
+    changes: changes(signal, { of: ["link", "address"] }),
+  });
 }
