@@ -1,4 +1,5 @@
 import "./_http2_connect.ts";
+import { isOldDeno } from "./_http2_on_deno_2_6.ts";
 import "./_proto_path.ts";
 import { type ChannelCredentials, type Client, connectivityState, Metadata } from "@grpc/grpc-js";
 import { noop } from "cockatiel";
@@ -44,11 +45,16 @@ interface InsideEtcd3 {
   pool: { hosts: { channelCredentials: ChannelCredentials; getServiceClient(name: Service): Client }[] };
 }
 
-const channelOptions = {
-  // etcd closes connections that are pinged more often than every 5 s.
+/** etcd closes connections that are pinged more often than every 5 s. */
+const keepalive = {
   "grpc.keepalive_time_ms": 10_000,
   "grpc.keepalive_timeout_ms": 5_000,
   "grpc.keepalive_permit_without_calls": 1,
+};
+
+const channelOptions = {
+  // Deno 2.6 has no pings, and grpc-js takes that for a lost connection: there a frozen server is seen by deadlines alone.
+  ...(isOldDeno ? {} : keepalive),
   "grpc.max_receive_message_length": -1,
   "grpc.max_send_message_length": -1,
   "grpc.initial_reconnect_backoff_ms": 100,
