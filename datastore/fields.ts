@@ -305,15 +305,16 @@ function readObject(
 }
 
 function writeObject(rows: Row[], known: Map<string, Field>, value: Record<string, unknown>): Record<string, unknown> {
-  const out: Record<string, unknown> = {};
+  const written: [string, unknown][] = [];
   for (const [k, field] of rows) {
     const v = value[k];
     if (v === undefined) {
-      if (field.presence === "always") out[k] = field.write(field.blank());
-    } else if (field.presence !== "nonzero" || !field.empty(v)) out[k] = field.write(v);
+      if (field.presence === "always") written.push([k, field.write(field.blank())]);
+    } else if (field.presence !== "nonzero" || !field.empty(v)) written.push([k, field.write(v)]);
   }
-  for (const [k, v] of Object.entries(value)) if (!known.has(k) && v !== undefined) out[k] = v;
-  return out;
+  for (const [k, v] of Object.entries(value)) if (!known.has(k) && v !== undefined) written.push([k, v]);
+  // Not by assignment: a member may be called __proto__.
+  return Object.fromEntries(written);
 }
 
 function fillObject(rows: Row[], value: unknown, whole: unknown): unknown {

@@ -1,10 +1,12 @@
 import { type IpamKey, parseIpamKey } from "./ipam_keys.ts";
-import { resourcePrefix } from "./kind.ts";
+import { resourcePrefix as prefix } from "./kind.ts";
 import { kindByName, kindByPlural } from "./kinds/index.ts";
 import { escapePart, unescapePart } from "./names.ts";
 
 export * from "./ipam_keys.ts";
-export { resourcePrefix };
+
+/** Below it lie all resources: `<plural>/<name>` or `<plural>/<namespace>/<name>`. */
+export const resourcePrefix = prefix;
 
 /** Below it lie the status reports of agents. */
 export const statusPrefix = "/calico/felix/v2/";
