@@ -137,10 +137,10 @@ export function parseRoutes(lines: ReplyLine[]): BirdRoute[] {
   let net = "";
   for (const { text } of lines) {
     const [, first, type, protocol, from, mark] =
-      /^\s?(\S+)?\s+(\w+) \[(\S+) [^\]]*?(?:from ([^\s\]%]+)[^\]]*)?\](?: (\*))?/.exec(text) ?? [];
+      /^\s?(\S+)?\s+(\w+) \[(\S+) [^\]]*?(?:from ([^\s\]%]+)[^\]]*)?\](?: ([*!]))?/.exec(text) ?? [];
     if (type) {
       net = first ?? net;
-      routes.push({ net, type, protocol: protocol!, from, primary: mark === "*", gateways: [] });
+      routes.push({ net, type, protocol: protocol!, from, primary: mark !== undefined, gateways: [] });
       continue;
     }
     const [, via, dev, on] = /^\s*(?:via (\S+)|dev (\S+))(?: on (\S+))?/.exec(text) ?? [];

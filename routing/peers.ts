@@ -93,7 +93,29 @@ export function peersOf(
     if (!first) peers.set(peer.name, peer);
     else findings.add(`has the same address as ${first.from}, which stays`, `${peer.from}, ${peer.address}`);
   }
-  return [...peers.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+  const sorted = [...peers.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+  tellShadowed(sorted, findings);
+  return sorted;
+}
+
+/**
+ * Of several protocols with one address and port BIRD runs one and lets the others wait (it locks the pair), as it does
+ * under Calico. So an explicit peering beside the mesh has no effect, filters included, or replaces it.
+ */
+function tellShadowed(peers: Peer[], findings: Findings): void {
+  const ends = new Map<string, Peer>();
+  for (const peer of peers) {
+    const end = `${peer.address} ${peer.port ?? 179}`;
+    const other = ends.get(end);
+    if (!other) ends.set(end, peer);
+    else {
+      findings.add(
+        `only one of ${other.name} and ${peer.name} has the session with ${peer.address}`,
+        `${peer.from} and ${other.from}`,
+        "Remove one of the two peerings, or switch the mesh off (nodeToNodeMeshEnabled: false)",
+      );
+    }
+  }
 }
 
 /** The nodes, with what peers look up in them. Selectors are parsed once. */

@@ -1,4 +1,5 @@
 import type { Mirror } from "../datastore/mirror.ts";
+import { Backoff } from "../lib/backoff.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Health } from "../lib/health.ts";
 import type { Fields, Logger } from "../lib/log.ts";
@@ -97,6 +98,8 @@ class Loop implements Routing {
   #seen = "";
   /** The text that shall be in force. */
   #wanted: string | undefined;
+  /** Monotonic time before which a BIRD that ended is not started again. */
+  #startAfterMs = 0;
   /** The text that BIRD refused: not tried again before an input changes it. */
   #refused: string | undefined;
 
@@ -180,12 +183,26 @@ class Loop implements Routing {
 
   /** Notices at once that BIRD ended. */
   async #watchBird(signal: AbortSignal): Promise<void> {
+    const { clock, log } = this.options;
+    const backoff = new Backoff({ firstMs: 1_000, maxMs: 60_000, clock });
     while (!signal.aborted) {
+      const begin = clock.monotonicMs();
       const lived = await birdGone(this.#paths.control, signal);
       if (signal.aborted) return;
-      if (lived) this.options.log.warn("BIRD ended", { control: this.#paths.control });
-      if (lived) this.#wake();
-      await this.options.clock.sleep(lived ? quietMs : 1_000, signal);
+      if (!lived) {
+        await clock.sleep(500, signal);
+        if (this.#startAfterMs > 0 && clock.monotonicMs() >= this.#startAfterMs) {
+          this.#startAfterMs = 0;
+          this.#wake();
+        }
+        continue;
+      }
+      const livedMs = Math.round(clock.monotonicMs() - begin);
+      // One that ends soon after each start is not started at once again: it would only disturb its peers.
+      if (livedMs > 60_000) backoff.reset();
+      else if (livedMs < 10_000) this.#startAfterMs = clock.monotonicMs() + backoff.next();
+      log.warn("BIRD ended", { control: this.#paths.control, livedMs });
+      this.#wake();
     }
   }
 
@@ -223,6 +240,10 @@ class Loop implements Routing {
     this.#wanted = text;
     if (text === this.#refused) return;
     await this.#waitForDataplane(signal);
+    if (clock.monotonicMs() < this.#startAfterMs && await this.bird.running() === undefined) {
+      this.#lastError = "BIRD ended soon after its start, it is tried again later";
+      return;
+    }
     try {
       const applied = await this.bird.apply(text, around.passwords.values());
       this.#take(applied, text, { sessions: peers.length, ms: Math.round(clock.monotonicMs() - begin) });
