@@ -1,9 +1,10 @@
+import { namespace } from "../lab/cluster.ts";
 import type { Pod } from "../lab/containerd.ts";
 import { wait } from "../lab/wait.ts";
 import { birdState } from "./looks.ts";
 import type { Story } from "./story.ts";
 import { pingFor } from "./traffic.ts";
-import { namespace, World } from "./world.ts";
+import type { World } from "./world.ts";
 
 /** The faults of the demo: an agent killed, a pod deleted while etcd is frozen. */
 export async function faults(story: Story, world: World): Promise<void> {

@@ -13,6 +13,8 @@ export interface TortieOptions {
   kubeconfig?: string;
   /** More environment, with Calico's names. */
   env?: Record<string, string>;
+  /** More fields of the plugin's configuration, or others in place of those. */
+  plugin?: Record<string, unknown>;
   /** Subcommand. Default "node". */
   role?: string;
 }
@@ -63,6 +65,7 @@ export function pluginConfig(host: Host, options: TortieOptions): Record<string,
     ...{ name: "k8s-pod-network", cniVersion: "1.0.0", type: "calico", log_level: "info", nodename: host.name },
     ...{ datastore_type: "etcdv3", etcd_endpoints: options.etcdEndpoint, ipam: { type: "calico-ipam" } },
     ...(options.kubeconfig ? { policy: { type: "k8s" }, kubernetes: { kubeconfig: options.kubeconfig } } : {}),
+    ...options.plugin,
   };
 }
 
