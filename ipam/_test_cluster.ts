@@ -95,16 +95,23 @@ export class TestMirror implements Reader {
 /** Time that passes by advance() only; short sleeps (back-off) end at once, deadlines never by themselves. */
 export class TestClock implements Clock {
   #now = 1_795_249_902_000; // 2026-11-21T08:31:42Z
+  #passed = 0;
 
   now(): number {
     return this.#now;
   }
 
   monotonicMs(): number {
-    return this.#now;
+    return this.#passed;
   }
 
   advance(ms: number): void {
+    this.#now += ms;
+    this.#passed += ms;
+  }
+
+  /** Sets the wall clock forward, without time passing for deadlines. */
+  step(ms: number): void {
     this.#now += ms;
   }
 

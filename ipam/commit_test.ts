@@ -207,7 +207,7 @@ Deno.test("with etcd away a request ends at its deadline with `unavailable`", as
   // Each back-off takes its time here, so that the deadline comes.
   const timed = {
     now: () => clock.now(),
-    monotonicMs: () => clock.now(),
+    monotonicMs: () => clock.monotonicMs(),
     sleep: (ms: number, signal?: AbortSignal) => {
       if (ms <= 200) clock.advance(ms);
       return ms <= 200 ? Promise.resolve() : clock.sleep(ms, signal);

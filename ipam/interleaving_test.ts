@@ -5,7 +5,7 @@ import type { CallOptions, Range, Snapshot, Store, Txn, TxnResult } from "../dat
 import { judge } from "../tests/ipam_judge.ts";
 import type { Allocator } from "./commit.ts";
 import { coldReader } from "./view.ts";
-import { TestCluster, type TestMirror, workload } from "./_test_cluster.ts";
+import { type TestClock, TestCluster, type TestMirror, workload } from "./_test_cluster.ts";
 
 /** Thrown into a process that has died: nothing it does afterwards reaches the store. */
 class Dead extends Error {}
@@ -52,16 +52,18 @@ interface Belief {
 
 interface Process {
   node: string;
+  clock: TestClock;
   allocator: Allocator;
   mirror: TestMirror;
 }
 
 /** One pod's life: gets addresses, holds them, gives them back, as often as `rounds` says; ends early with its process. */
-async function live(process: Process, name: string, rounds: Round[], belief: Belief): Promise<void> {
+async function live({ clock, ...process }: Process, name: string, rounds: Round[], belief: Belief): Promise<void> {
   for (const [i, round] of rounds.entries()) {
     const handle = `net.${name}-${i}`;
     belief.unsure.add(handle);
     try {
+      if (round.wait) clock.step(61_000);
       if (round.sync) await process.mirror.sync();
       const families = { 4: round.four, 6: round.six };
       const [got] = await process.allocator.assign([workload(process.node, handle, { families })]);
@@ -90,6 +92,8 @@ interface Round {
   six: number;
   release: boolean;
   sync: boolean;
+  /** A minute passes first, so that empty blocks may be reclaimed and cooldowns end. */
+  wait: boolean;
   learn: boolean;
 }
 
@@ -98,6 +102,7 @@ const round: fc.Arbitrary<Round> = fc.record({
   six: fc.integer({ min: 0, max: 1 }),
   release: fc.boolean(),
   sync: fc.boolean(),
+  wait: fc.boolean(),
   learn: fc.boolean(),
 });
 const fault: fc.Arbitrary<Fault> = fc.oneof(
@@ -135,7 +140,7 @@ Deno.test("in any interleaving, with conflicts, lost answers and crashes at ever
       for (const [p, { node, faults, pods }] of given.processes.entries()) {
         const mirror = await cluster.mirror();
         const allocator = cluster.allocator(() => mirror, { store: storeOf(cluster, scheduler, [...faults]) });
-        const process = { node, mirror, allocator };
+        const process = { node, clock: cluster.clock, mirror, allocator };
         for (const [n, rounds] of pods.entries()) lives.push(live(process, `p${p}w${n}`, rounds, belief));
       }
       const other = cluster.allocator(() => coldReader(cluster.store), { store: storeOf(cluster, scheduler, []) });
@@ -161,7 +166,14 @@ Deno.test("when all is released nothing is left but empty blocks of their owners
       const lives = await Promise.all(rounds.map(async (r, i) => {
         const mirror = await cluster.mirror();
         const store = storeOf(cluster, scheduler, []);
-        return { node: `n${1 + i % 2}`, mirror, allocator: cluster.allocator(() => mirror, { store }), r, i };
+        return {
+          node: `n${1 + i % 2}`,
+          mirror,
+          clock: cluster.clock,
+          allocator: cluster.allocator(() => mirror, { store }),
+          r,
+          i,
+        };
       }));
       const all = lives.map((p) => live(p, `w${p.i}`, [{ ...p.r, six: 0, release: true }], belief));
       await scheduler.waitFor(Promise.all(all));
