@@ -51,7 +51,7 @@ export async function serveCni(options: CniServerOptions): Promise<AsyncDisposab
       return json(500, { error: String(error) });
     },
   }, (request) => {
-    const done = route(request, deps, told);
+    const done = route(request, deps, told, calls);
     calls.add(done);
     done.finally(() => calls.delete(done)).catch(() => {}); // Deno.serve's onError tells it
     return done;
@@ -84,22 +84,28 @@ async function takePlace(path: string): Promise<void> {
   throw new Problem({ code: "exists", what: "another agent answers here", where: path, todo: "Stop it first" });
 }
 
-async function route(request: Request, deps: CniDeps, told: Set<string>): Promise<Response> {
+async function route(
+  request: Request,
+  deps: CniDeps,
+  told: Set<string>,
+  calls: ReadonlySet<unknown>,
+): Promise<Response> {
   const { pathname } = new URL(request.url);
   const what = `${request.method} ${pathname}`;
   if (what === "POST /v1/cni") {
     const call = pluginRequest(await request.text());
     return typeof call === "string" ? json(400, { error: call }) : json(200, { ...await answer(call, deps, told) });
   }
-  if (what === "GET /v1/status") return statusOf(deps);
+  if (what === "GET /v1/status") return statusOf(deps, calls.size);
   if (what === "GET /v1/endpoints") return json(200, deps.lifecycle.list() as unknown as Json);
   return json(404, { error: `${what} does not exist: POST /v1/cni, GET /v1/status, GET /v1/endpoints` });
 }
 
-function statusOf({ lifecycle, node }: CniDeps): Response {
+/** `calls` = other requests that are being served now. */
+function statusOf({ lifecycle, node }: CniDeps, calls: number): Response {
   const readiness = lifecycle.readiness(undefined);
   const pending = lifecycle.pending().map(({ attachment, because, time }) => ({ ...attachment, because, time }));
-  return json(readiness.ready ? 200 : 503, { node, revision: lifecycle.revision(), ...readiness, pending });
+  return json(readiness.ready ? 200 : 503, { node, revision: lifecycle.revision(), ...readiness, calls, pending });
 }
 
 /** The plugin's request; a sentence when it is none. */

@@ -15,6 +15,7 @@ import type { LocalEndpoint } from "../desired.ts";
 import { handleOf } from "./attachment.ts";
 import type { Endpoints } from "./_endpoints.ts";
 import type { Journal } from "./journal.ts";
+import type { Leases } from "./leases.ts";
 import { Pair } from "./_pair.ts";
 import type { Patience } from "./_patience.ts";
 import { learnNow, refuseWhenLocked, release } from "./_release.ts";
@@ -31,6 +32,7 @@ export interface AdditionParts {
   wiring: Pick<Wiring, "connect" | "inspect">;
   dataplane: Pick<Dataplane, "enforced">;
   journal: Journal;
+  leases: Pick<Leases, "add">;
   endpoints: Endpoints;
   patience: Patience;
   random: { mac(): string; uuid(): string };

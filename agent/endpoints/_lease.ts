@@ -24,6 +24,7 @@ export class Lease {
       if (outcome!.commit) parts.mirror.learn(outcome!.commit.events);
       if (outcome!.problem) throw outcome!.problem;
       parts.step("committed");
+      await parts.leases.add(attachment);
       await parts.journal.drop(attachment);
       return outcome!.addresses;
     } catch (error) {

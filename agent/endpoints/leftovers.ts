@@ -27,7 +27,7 @@ export interface Holders {
 /**
  * Containers of this node that hold addresses of a network: those of the handles `<network>.<containerID>` with an address
  * that this node gave. A network `a` and a network `a.b` share a beginning; a handle counts for `a` only when an endpoint
- * has exactly that containerID, or when the rest has no dot.
+ * has exactly that containerID, or when none has it and the rest has no dot.
  * @param endpoints those of this node.
  */
 export function holdersOf(
@@ -43,6 +43,7 @@ export function holdersOf(
     const ours = isOfNode(reader, kv.value, id, node);
     if (ours === "no") continue;
     const own = endpoints.filter((e) => e.endpoint.spec.containerID === containerId);
+    if (own.length === 0 && endpoints.some((e) => id.endsWith(`.${e.endpoint.spec.containerID}`))) continue;
     if (ours === "unreadable" || own.length === 0 && containerId.includes(".")) found.unclear.push(id);
     else if (own.length === 0) found.holders.push({ containerId, interfaceName: "" });
     for (const { key, endpoint } of ours === "yes" ? own : []) {

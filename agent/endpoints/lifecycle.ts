@@ -14,6 +14,7 @@ import { type Attachment, attachmentId, handleOf } from "./attachment.ts";
 import { differences } from "./differences.ts";
 import { belongsTo, Endpoints, type Known } from "./_endpoints.ts";
 import type { Journal, JournalEntry } from "./journal.ts";
+import type { Leases } from "./leases.ts";
 import { addressesUnder, blockHolding, handleHolding, holdersOf } from "./leftovers.ts";
 import { Lease } from "./_lease.ts";
 import { Locks } from "./_locks.ts";
@@ -37,6 +38,8 @@ export interface LifecycleDeps {
   wiring: Pick<Wiring, "connect" | "disconnect" | "inspect">;
   dataplane: Pick<Dataplane, "enforced" | "status">;
   journal: Journal;
+  /** Addresses given without an endpoint. */
+  leases: Pick<Leases, "add" | "remove" | "scan">;
   /** A random MAC, locally administered, and a random UUID. */
   random: { mac(): string; uuid(): string };
   clock: Clock;
@@ -112,7 +115,9 @@ export class Lifecycle {
       const hostInterface = own?.endpoint?.spec.interfaceName;
       const { interfaceName } = attachment;
       if (endpointKey !== undefined) await this.deps.wiring.disconnect({ netns, interfaceName, hostInterface });
-      return await this.#release(attachment, endpointKey);
+      const removed = await this.#release(attachment, endpointKey);
+      await this.deps.leases.remove(attachment);
+      return removed;
     });
   }
 
@@ -178,6 +183,7 @@ export class Lifecycle {
    */
   async recover(): Promise<void> {
     await this.deps.journal.scan();
+    await this.deps.leases.scan();
     await this.#replay.links();
   }
 
