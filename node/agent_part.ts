@@ -1,13 +1,21 @@
-import { formatMac } from "../lib/ip.ts";
+import { rfc3339 } from "../lib/clock.ts";
+import { readIfThere, writeDurably } from "../lib/durable_file.ts";
+import { bits, formatIp, formatMac } from "../lib/ip.ts";
+import { listLinks } from "../kernel/rtnetlink/link.ts";
+import { listRoutes, table } from "../kernel/rtnetlink/route.ts";
+import { RtSocket } from "../kernel/rtnetlink/socket.ts";
 import { runAgent } from "../agent/agent.ts";
 import { calicoMtuFile, Dataplane } from "../agent/dataplane/apply.ts";
+import { runCollector } from "../agent/endpoints/collector.ts";
 import { Journal } from "../agent/endpoints/journal.ts";
+import { Leases } from "../agent/endpoints/leases.ts";
 import { type AddStep, addSteps, Lifecycle } from "../agent/endpoints/lifecycle.ts";
 import { Wiring } from "../agent/endpoints/wiring.ts";
 import { serveCni } from "../cni/server.ts";
 import { Allocator } from "../ipam/commit.ts";
 import { birdRuns } from "./routing_part.ts";
-import type { Shared } from "./node.ts";
+import type { Shared } from "./shared.ts";
+import { keepTunnelAddresses } from "./tunnel_part.ts";
 
 /** A running agent. */
 export interface AgentPart {
@@ -18,7 +26,7 @@ export interface AgentPart {
 
 /** Interfaces, addresses and routes of this node's endpoints, and the server for CNI calls. */
 export async function startAgent(shared: Shared, cleanup: AsyncDisposableStack): Promise<AgentPart> {
-  const { settings, mirror, store, node, clock, health, signal, stateDir, runDir } = shared;
+  const { settings, mirror, store, node, clock, health, metrics, signal, stateDir, runDir } = shared;
   const log = shared.log.child("agent");
   const dataplane = cleanup.use(
     Dataplane.start({ clock, random: Math.random, log: log.child("dataplane"), health, mtuFile: calicoMtuFile }),
@@ -28,18 +36,29 @@ export async function startAgent(shared: Shared, cleanup: AsyncDisposableStack):
     new Allocator({ store, reader: () => mirror, clock, random: Math.random, log: log.child("ipam") }),
   );
   const journal = new Journal(`${stateDir}/pending-del`);
+  const leases = new Leases(`${stateDir}/leases`);
   const lifecycle = new Lifecycle({
-    ...{ node, store, mirror, allocator, wiring, dataplane, journal, clock, random, step: dieAt() },
+    ...{ node, store, mirror, allocator, wiring, dataplane, journal, leases, clock, random, step: dieAt() },
     log: log.child("endpoints"),
   });
   await lifecycle.recover();
   cleanup.use(await serveCni({ path: `${runDir}/agent.sock`, node, lifecycle, clock, log: log.child("cni") }));
-  const agent = runAgent({
-    ...{ mirror, dataplane, node, log, health, signal },
-    birdRuns: birdRuns(settings),
-    env: (name) => settings.get(name),
-  });
-  return { loops: [agent, lifecycle.run(signal)], ready: inSync(shared, dataplane) };
+  metrics.onCollect(() => metrics.set("felix_active_local_endpoints", dataplane.status().endpoints));
+  const env = (name: string) => settings.get(name);
+  const agent = runAgent({ ...{ mirror, dataplane, node, log, health, signal, env }, birdRuns: birdRuns(settings) });
+  const socket = cleanup.use(RtSocket.open());
+  const collector = runCollector({
+    ...{ node, mirror, allocator, journal, leases, clock },
+    learn: (events) => mirror.learn(events),
+    endpoints: () => lifecycle.list(),
+    routedAddresses: () => routedAddresses(socket),
+    recordsSinceMs: await recordsSince(shared),
+    log: log.child("collector"),
+  }, signal);
+  return {
+    loops: [agent, lifecycle.run(signal), collector, keepTunnelAddresses(shared, allocator)],
+    ready: inSync(shared, dataplane),
+  };
 }
 
 /** Random values of new endpoints. */
@@ -55,6 +74,23 @@ const random = {
 
 async function inSync({ clock, signal }: Shared, dataplane: Dataplane): Promise<void> {
   while (!signal.aborted && !dataplane.status().inSync) await clock.sleep(50, signal).catch(() => {});
+}
+
+/** When this node's agent began to keep records; written at its first start. */
+async function recordsSince({ stateDir, clock }: Shared): Promise<number> {
+  const file = `${stateDir}/records-since`;
+  const known = Date.parse((await readIfThere(file))?.trim() ?? "");
+  if (!Number.isNaN(known)) return known;
+  await writeDurably(file, rfc3339(clock.now()));
+  return clock.now();
+}
+
+/** Addresses that this host routes to one interface: those of pods, whoever made them. */
+function routedAddresses(socket: RtSocket): ReadonlySet<string> {
+  const links = listLinks(socket);
+  const isPodSide = (index: number | undefined) => index !== undefined && links.get(index)?.kind === "veth";
+  const routes = ([4, 6] as const).flatMap((family) => listRoutes(socket, { family, table: table.main }));
+  return new Set(routes.filter((r) => r.dst.len === bits(r.dst.v) && isPodSide(r.index)).map((r) => formatIp(r.dst)));
 }
 
 /**

@@ -1,8 +1,9 @@
 import { systemClock } from "../lib/clock.ts";
 import { createLog, type Logger, parseLevel } from "../lib/log.ts";
 import { messageOf, Problem } from "../lib/problem.ts";
-import { type NodeRoles, runNode } from "./node.ts";
+import { runNode } from "./node.ts";
 import { loadSettings } from "./settings.ts";
+import type { NodeRoles } from "./shared.ts";
 
 const usage = `usage: tortie node | agent | routing
 

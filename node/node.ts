@@ -1,46 +1,11 @@
-import { Backoff } from "../lib/backoff.ts";
-import type { Clock } from "../lib/clock.ts";
 import { Health } from "../lib/health.ts";
-import type { Logger } from "../lib/log.ts";
 import { createMetrics } from "../lib/metrics.ts";
 import { nodeName } from "../lib/node_name.ts";
-import { isProblem, messageOf } from "../lib/problem.ts";
 import { openEtcd } from "../datastore/etcd.ts";
 import { Mirror } from "../datastore/mirror.ts";
 import { storeOptions } from "../datastore/options.ts";
-import type { Store } from "../datastore/store.ts";
-import { healthSettings, serveHealth } from "./health.ts";
-import type { Settings } from "./settings.ts";
-
-/** Which parts this process runs. */
-export interface NodeRoles {
-  startUp: boolean;
-  agent: boolean;
-  routing: boolean;
-}
-
-/** What a node process is made of. */
-export interface NodeParts {
-  roles: NodeRoles;
-  settings: Settings;
-  clock: Clock;
-  log: Logger;
-  /** Ends the process in order. */
-  signal: AbortSignal;
-}
-
-/** What the parts of a node share. */
-export interface Shared extends NodeParts {
-  /** This node's name. */
-  node: string;
-  store: Store;
-  mirror: Mirror;
-  health: Health;
-  /** What must outlive a restart: journal, snapshot. */
-  stateDir: string;
-  /** Sockets, pids. */
-  runDir: string;
-}
+import { healthSettings, metricsSettings, serveHealth } from "./health.ts";
+import type { NodeParts, Shared } from "./shared.ts";
 
 /** Between two looks at the mirror's state, for health. */
 const lookMs = 1_000;
@@ -57,8 +22,10 @@ export async function runNode(parts: NodeParts): Promise<void> {
   await using cleanup = new AsyncDisposableStack();
   const health = new Health(clock);
   const metrics = await createMetrics();
-  const at = healthSettings(settings);
-  if (at.enabled) cleanup.use(serveHealth({ health, metrics: () => metrics.text() }, at, log.child("health"), clock));
+  const answers = { health, metrics: () => metrics.text() };
+  for (const at of [healthSettings(settings), metricsSettings(settings)]) {
+    if (at.enabled) cleanup.use(serveHealth(answers, at, log.child("health"), clock));
+  }
 
   const node = nodeName({ env: (name) => settings.get(name) });
   const stateDir = settings.get("TORTIE_STATE_DIR") ?? "/var/lib/tortie";
@@ -72,8 +39,9 @@ export async function runNode(parts: NodeParts): Promise<void> {
   const mirror = cleanup.use(
     Mirror.start({ store, snapshotFile: `${stateDir}/snapshot`, clock, log: log.child("mirror") }),
   );
-  const shared: Shared = { ...parts, signal, node, store, mirror, health, stateDir, runDir };
+  const shared: Shared = { ...parts, signal, node, store, mirror, health, metrics, stateDir, runDir };
 
+  metrics.onCollect(() => metrics.set("felix_resync_state", mirror.state().inSync ? 3 : 1));
   const loops: Promise<void>[] = [watchMirror(shared)];
   let dataplaneReady: Promise<void> | undefined;
   if (roles.agent) {
@@ -111,26 +79,4 @@ async function watchMirror({ mirror, health, clock, signal }: Shared): Promise<v
 function ended(signal: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.resolve();
   return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
-}
-
-/**
- * Runs `work` until it succeeds: an etcd that is away is waited for, with back-off; any other failure is thrown.
- * @param what for the log, a sentence's beginning: "start-up waits for etcd".
- */
-export async function untilDone<T>(
-  { clock, log, signal }: Pick<NodeParts, "clock" | "log" | "signal">,
-  what: string,
-  work: () => Promise<T>,
-): Promise<T | undefined> {
-  const backoff = new Backoff({ firstMs: 200, maxMs: 10_000, clock });
-  while (!signal.aborted) {
-    try {
-      return await work();
-    } catch (error) {
-      if (!isProblem(error, "unavailable", "conflict", "not-ready")) throw error;
-      log.warn(what, { why: messageOf(error) });
-      await backoff.wait(signal).catch(() => {}); // aborted: the loop's condition ends it
-    }
-  }
-  return undefined;
 }

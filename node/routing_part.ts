@@ -1,6 +1,6 @@
 import { runRouting } from "../routing/routing.ts";
 import { networkingBackend } from "./own_node.ts";
-import type { Shared } from "./node.ts";
+import type { Shared } from "./shared.ts";
 
 /** True when this node's routes are distributed by BIRD. */
 export const birdRuns = (settings: Shared["settings"]): boolean => networkingBackend(settings) === "bird";

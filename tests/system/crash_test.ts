@@ -11,7 +11,7 @@ import { makeHosts } from "../lab/hosts.ts";
 import { binary, linkPlugin, pluginConfig } from "../lab/tortie.ts";
 import { wait } from "../lab/wait.ts";
 
-const kills = 200;
+const kills = Number(Deno.env.get("CRASH_KILLS") ?? 200);
 const pods = 8;
 
 /** A small generator with a seed (mulberry32), so that a run can be repeated. */
