@@ -6,7 +6,7 @@ import { kindPrefix, resourceKey } from "./keys.ts";
 import { type Action, apiVersion, type Kind, type Metadata, type Needs, type Resource } from "./kind.ts";
 import { kindByName } from "./kinds/index.ts";
 import { alreadyExists, doesNotExist, identify, invalid, updateConflict } from "./problems.ts";
-import { type Compare, type KeyValue, prefixRange, type Snapshot, type Store, type Write } from "./store.ts";
+import { Compacted, type Compare, type KeyValue, prefixRange, type Snapshot, type Store, type Write } from "./store.ts";
 import { prepare, validate } from "./validation.ts";
 
 /** What Resources needs from outside. */
@@ -104,7 +104,7 @@ export class Resources {
     const key = resourceKey(kindName, name, namespace);
     for (let left = tries; left > 0; left--) {
       const needs = kind.deleteNeeds({ name, namespace });
-      const seen = await this.store.read([...needs?.read ?? [], key]);
+      const seen = await this.#look(key, needs);
       const current = seen.values.get(key);
       if (!current) throw doesNotExist(id);
       if (resourceVersion && resourceVersion !== String(current.revision)) throw updateConflict(id);
@@ -174,7 +174,7 @@ export class Resources {
     const old = stored && read(kind, stored, "get");
     prepare(kind, resource, old);
     const needs = kind.needs(resource, old);
-    const seen = needs && await this.store.read([...needs.read, key]);
+    const seen = needs && await this.#look(key, needs);
     judge(needs, seen);
     validate(kind, resource);
     checkIdentity(action, kind, metadata);
@@ -189,6 +189,22 @@ export class Resources {
     const done = await this.#commit([own, ...compares(needs, seen)], { put: key, value });
     if (done.revision !== undefined) return read(kind, { key, value, revision: done.revision }, "get");
     return stillAs(own.revision, done.current, id);
+  }
+
+  /** An object's value and what its write depends on, at one revision. Ranges may be long, so they are read in pages. */
+  async #look(key: string, needs: Needs | undefined): Promise<Snapshot> {
+    const wanted = needs?.read ?? [];
+    const seen = await this.store.read([key, ...wanted.filter((what) => typeof what === "string")]);
+    for (const range of wanted.filter((what) => typeof what !== "string")) {
+      const keep = (kvs: KeyValue[]) => kvs.forEach((kv) => seen.values.set(kv.key, kv));
+      try {
+        await this.store.list(range, keep, { at: seen.revision });
+      } catch (error) {
+        if (!(error instanceof Compacted)) throw error;
+        return await this.#look(key, needs);
+      }
+    }
+    return seen;
   }
 
   /**

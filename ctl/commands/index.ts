@@ -4,11 +4,14 @@ import { create } from "./create.ts";
 import { lock, unlock } from "./datastore_lock.ts";
 import { remove } from "./delete.ts";
 import { get } from "./get.ts";
+import { ipamConfigure } from "./ipam_configure.ts";
 import { ipamRelease } from "./ipam_release.ts";
 import { ipamShow } from "./ipam_show.ts";
+import { ipamSplit } from "./ipam_split.ts";
 import { label } from "./label.ts";
 import { nodeStatus } from "./node_status.ts";
 import { patch } from "./patch.ts";
+import { policyNames } from "./policy_names.ts";
 import { replace } from "./replace.ts";
 import { validate } from "./validate.ts";
 import { version } from "./version.ts";
@@ -25,8 +28,11 @@ export const commands: readonly Command[] = [
   validate,
   ipamShow,
   ipamRelease,
+  ipamConfigure,
+  ipamSplit,
   nodeStatus,
   lock,
   unlock,
+  policyNames,
   version,
 ];

@@ -111,25 +111,30 @@ async function valuesOf(store: MemoryStore): Promise<Map<string, Json>> {
   return values;
 }
 
+type Members = Record<string, Json>;
+
 /** Keys whose value differs, without what was made up during the run. */
-function changes(before: Map<string, Json>, after: Map<string, Json>): Record<string, Json> {
+function changes(before: Map<string, Json>, after: Map<string, Json>): Members {
   const keys = [...new Set([...before.keys(), ...after.keys()])].sort();
+  const old = new Set([...before.values()].flatMap((v) => identityOf(v)));
   return Object.fromEntries(
     keys.filter((key) => !sameJson(before.get(key), after.get(key)))
-      .map((key) => [key, after.has(key) ? anonymous(after.get(key)!, before.get(key)) : null]),
+      .map((key) => [key, after.has(key) ? anonymous(after.get(key)!, old, !before.has(key)) : null]),
   );
 }
 
-type Members = Record<string, Json>;
+/** uid and creation time of an object. */
+function identityOf(value: Json): Json[] {
+  const metadata = (value as Members).metadata as Members | undefined;
+  return metadata ? [metadata.uid!, metadata.creationTimestamp!] : [];
+}
 
-function anonymous(value: Json, before: Json | undefined): Json {
+function anonymous(value: Json, old: ReadonlySet<Json>, isNew: boolean): Json {
   const object = structuredClone(value) as Members;
   const metadata = object.metadata as Members | undefined;
-  const known = (before as Members | undefined)?.metadata as Members | undefined;
-  if (metadata && metadata.uid !== known?.uid) delete metadata.uid;
-  if (metadata && metadata.creationTimestamp !== known?.creationTimestamp) delete metadata.creationTimestamp;
+  for (const member of ["uid", "creationTimestamp"]) if (!old.has(metadata?.[member]!)) delete metadata?.[member];
   const spec = object.spec as Members | undefined;
-  if (object.kind === "ClusterInformation" && !before && spec?.clusterGUID) spec.clusterGUID = "<guid>";
+  if (object.kind === "ClusterInformation" && isNew && spec?.clusterGUID) spec.clusterGUID = "<guid>";
   return object;
 }
 
