@@ -21,6 +21,7 @@ export interface Moment {
   /**
    * How handles count. `exact`: the addresses that a block holds. `asked`: as Calico, the number still wanted when a block
    * was reached, which leaves handles behind after a release; for comparing with Calico only.
+   * DIFFERS: so ours count exactly.
    */
   counting: "exact" | "asked";
 }

@@ -48,7 +48,10 @@ export interface AssignRequest {
   maxPerHandle?: number;
   /** How long the caller waits. Default: the Allocator's. After it the outcome is problem "unavailable". */
   deadlineMs?: number;
-  /** Take fewer addresses when there are not enough. Default false: all or nothing is written. */
+  /**
+   * Take fewer addresses when there are not enough. Default false: all or nothing is written. DIFFERS: Calico writes what it
+   * finds, and an error in IPv6 leaves the IPv4 address behind until DEL.
+   */
   partial?: boolean;
   /** Called with the chosen addresses each time a transaction is planned (again after a conflict), so it must be pure. */
   with?: (addresses: AssignedAddress[]) => Extra;

@@ -100,7 +100,7 @@ function reservedTo(s: Search, block: Cidr): bigint | undefined {
   return reservations.whole(block) ? reservations.endOf(block) : undefined;
 }
 
-/** The longest empty first, so that a block that just got empty stays with its node. */
+/** DIFFERS: the longest claimed first (Calico: the first in order), so that a block just claimed stays with its node. */
 function reclaim(s: Search, empty: { pool: Pool; block: Block }[]): boolean {
   const { nowMs } = s.draft.at;
   const old = empty.filter(({ block }) => ageMs(block, nowMs) >= reclaimAgeMs);

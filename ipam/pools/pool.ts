@@ -27,7 +27,11 @@ export interface Pool extends PoolEncapsulation {
   revision: bigint;
 }
 
-/** Reads a stored IPPool. @throws Problem "undecodable" that names the field. */
+/**
+ * Reads a stored IPPool. DIFFERS: one that cannot be read counts as absent and is named in refusals; in Calico a bad selector
+ * or CIDR fails every assignment.
+ * @throws Problem "undecodable" that names the field.
+ */
 export function decodePool(kv: KeyValue): Pool {
   const read = decodeResource(kv);
   if (!read || isUndecodable(read)) throw bad(kv, read?.why ?? "not a pool");
