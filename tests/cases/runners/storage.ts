@@ -5,7 +5,9 @@ import { parseKey } from "../../../datastore/keys.ts";
 import { MemoryStore } from "../../../datastore/memory.ts";
 import { formatCidr } from "../../../lib/ip.ts";
 import { type Json, parseJson, sameJson, writeJson } from "../../../lib/json64.ts";
+import { Problem } from "../../../lib/problem.ts";
 import type { Case, CaseRunner, Outcome } from "../case_runner.ts";
+import { models } from "./_v1_model.ts";
 import { clusterFor, type WriteInput, writeOf } from "./validation.ts";
 
 type Members = Record<string, Json>;
@@ -16,7 +18,7 @@ export const runner: CaseRunner = {
     const op = one.input.op as string;
     if (op === "create" || op === "update") return await runWrite(one);
     if (op === "parse") return runParse(one);
-    return { is: "failed", difference: `op ${op} is not mapped yet` };
+    return runV1(one);
   },
 };
 
@@ -77,6 +79,32 @@ function runParse(one: Case): Outcome {
   if (value !== undefined && parsed && parsed.is !== "resource") got.value = parseJson(value);
   return compare(expect, got);
 }
+
+/** What the calculation understands, in the form of Calico's older model. */
+function runV1(one: Case): Outcome {
+  const { processor, events } = one.input as { processor: string; events: { resource: Json; delete?: boolean }[] };
+  const model = models[processor];
+  if (!model) return { is: "failed", difference: `${processor} is not mapped to the older model` };
+  let before: string[] = [];
+  const steps = events.map((event): Json => {
+    try {
+      const kvs = model(structuredClone(event.resource) as unknown as Resource, event.delete === true);
+      const now = kvs.map(([key]) => key);
+      const gone = before.filter((key) => !now.includes(key));
+      before = now;
+      return {
+        kvs: sorted([...kvs.map(([key, value]) => ({ key, value })), ...gone.map((key) => ({ key, value: null }))]),
+      };
+    } catch (error) {
+      if (error instanceof Problem) return { kvs: [], error: true };
+      throw error;
+    }
+  });
+  const expected = (one.expect as { steps: { kvs: { key: string }[] }[] }).steps;
+  return compare(expected.map((step) => ({ ...step, kvs: sorted(step.kvs) })) as Json, steps);
+}
+
+const sorted = <T extends { key: string }>(kvs: T[]): T[] => kvs.toSorted((a, b) => (a.key < b.key ? -1 : 1));
 
 /** The object without what the store added, and without members that Calico's reader drops and ours keeps. */
 function parseValue(key: string, value: string): Members {
