@@ -28,6 +28,9 @@ const order = ["files", "sysctls", "links", "neighbours", "routes4", "routes6"] 
 type Name = typeof order[number];
 const raise: Name = "links";
 
+/** A refusal may pass by itself (an interface that is just being replaced); so many in a row, within half a second, do not. */
+const hopelessAfter = 3;
+
 /** What the ports need of their owner. */
 export interface PortsOptions {
   clock: Clock;
@@ -123,7 +126,7 @@ export class KernelPorts {
 
   /**
    * What of an endpoint is not there yet; undefined = all is.
-   * @throws Problem "kernel" when the kernel refused a part: waiting longer is no use to who waits.
+   * @throws Problem "kernel" when the kernel refused a part several times: waiting longer is no use to who waits.
    */
   missing(entries: EndpointEntries): string | undefined {
     return this.#lacking(this.sysctls, entries.sysctls) ?? this.#lacking(this.links, entries.links) ??
@@ -135,9 +138,10 @@ export class KernelPorts {
   #lacking<K, V>(port: Reconciler<K, V>, keys: K[]): string | undefined {
     for (const key of keys) {
       const failure = port.failed.get(key);
-      if (failure) {
+      if (failure && failure.times >= hopelessAfter) {
         throw new Problem({ code: "kernel", what: `kernel refused: ${failure.why}`, where: `${port.name} ${key}` });
       }
+      if (failure) return `${port.name} ${key}: ${failure.why}`;
       if (!port.holds(key)) {
         return port.unread ? `${port.name}: ${port.unread.why}` : `${port.name}: ${key} is not there`;
       }

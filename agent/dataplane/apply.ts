@@ -66,6 +66,9 @@ export class Dataplane implements AsyncDisposable {
   readonly #rpFilter = readSysctl("net/ipv4/conf/default/rp_filter");
   readonly #tasks: Promise<void>[];
   #desired: Desired | undefined;
+  /** How many flushes began, and what the last one was for: `desired` may be newer. */
+  #flushes = 0;
+  #flushed: Desired | undefined;
   #wanted: WantedNetwork | undefined;
   /** Indexes of interfaces whose endpoint is or was known: what is on them is ours at once. */
   #known = new Set<number>();
@@ -113,7 +116,10 @@ export class Dataplane implements AsyncDisposable {
    */
   enforced(endpointKey: string, deadlineMs = 10_000, is = (_endpoint: LocalEndpoint) => true): Promise<void> {
     const sinceMs = this.#options.clock.monotonicMs();
-    return this.#waiters.add(endpointKey, deadlineMs, () => this.#missing(endpointKey, is, sinceMs));
+    const firstFlush = this.#flushes + 1; // one that is under way may have looked before the interface was there
+    const missing = () =>
+      this.#flushes < firstFlush ? "the agent has not looked yet" : this.#missing(endpointKey, is, sinceMs);
+    return this.#waiters.add(endpointKey, deadlineMs, missing);
   }
 
   /** What `ctl node status` shows. */
@@ -202,6 +208,8 @@ export class Dataplane implements AsyncDisposable {
 
   /** Make in the ports' order, then break backwards. A raised interface is seen at once, because routes need it. */
   async #flush(desired: Desired): Promise<void> {
+    this.#flushes++;
+    this.#flushed = desired;
     this.#retryAt = Infinity;
     this.#lookForAwaited(desired);
     this.#want(desired);
@@ -245,7 +253,7 @@ export class Dataplane implements AsyncDisposable {
 
   /** Why an endpoint is not in force yet; undefined = it is. @throws Problem when the kernel refused a part of it. */
   #missing(key: string, is: (endpoint: LocalEndpoint) => boolean, sinceMs: number): string | undefined {
-    const endpoint = this.#desired?.endpoints.get(key);
+    const endpoint = this.#flushed?.endpoints.get(key);
     if (!endpoint || !is(endpoint)) return "the endpoint is not known to the agent";
     const entries = this.#wanted?.ofEndpoint.get(key);
     if (entries) return this.#ports.missing(entries) ?? this.#carrierMissing(endpoint.interfaceName, sinceMs);
