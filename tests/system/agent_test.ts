@@ -352,12 +352,12 @@ Deno.test("enforced() says what is missing when it takes too long, and what the 
   await using pod = await makeNamespace("h4p");
   await using node = await TestNode.start(host);
   await using wiring = new Wiring();
-  const rejects = (code: string, words: RegExp, deadlineMs = 100) =>
+  const rejects = (code: string, words: RegExp, deadlineMs = 1000) =>
     assert.rejects(node.dataplane.enforced(endpointKey, deadlineMs), (p: Problem) => {
       assert.match(p.message, words);
       return p.code === code;
     });
-  await rejects("not-ready", /after 100 ms: the endpoint is not known to the agent/);
+  await rejects("not-ready", /after 1000 ms: the endpoint is not known to the agent/);
   await node.put({ [endpointKey]: endpoint("02:00:00:00:00:01") });
   await wait("the endpoint", () => node.dataplane.status().endpoints === 1);
   await rejects("not-ready", /interface calih4a does not exist/);
