@@ -10,10 +10,11 @@ import { type TestClock, TestCluster, type TestMirror, workload } from "./_test_
 /** Thrown into a process that has died: nothing it does afterwards reaches the store. */
 class Dead extends Error {}
 
-type Fault = "none" | "fail" | "lose" | "die before" | "die after";
+/** `late`: the caller is told of a failure, and the server carries the call out some time afterwards. */
+type Fault = "none" | "fail" | "lose" | "late" | "die before" | "die after";
 
 /** A store as one process sees it: each call waits for the scheduler, then meets its fault. */
-function storeOf(cluster: TestCluster, scheduler: fc.Scheduler, faults: Fault[]): Store {
+function storeOf(cluster: TestCluster, scheduler: fc.Scheduler, faults: Fault[], late: Promise<unknown>[] = []): Store {
   const { store } = cluster;
   let dead = false;
   const call = async <T>(label: string, work: () => Promise<T>): Promise<T> => {
@@ -21,7 +22,11 @@ function storeOf(cluster: TestCluster, scheduler: fc.Scheduler, faults: Fault[])
     const fault = dead ? "die before" : faults.shift() ?? "none";
     if (fault === "die before" || fault === "die after") dead = true;
     if (fault === "die before") throw new Dead();
-    if (fault === "fail") store.failNext();
+    if (fault === "late") late.push(scheduler.schedule(Promise.resolve(), `late ${label}`).then(work));
+    if (fault === "fail" || fault === "late") {
+      store.failNext();
+      await store.get("any");
+    }
     if (fault === "lose") {
       await work();
       store.failNext();
@@ -107,7 +112,7 @@ const round: fc.Arbitrary<Round> = fc.record({
 });
 const fault: fc.Arbitrary<Fault> = fc.oneof(
   { weight: 12, arbitrary: fc.constant<Fault>("none") },
-  { weight: 2, arbitrary: fc.constantFrom<Fault>("fail", "lose") },
+  { weight: 2, arbitrary: fc.constantFrom<Fault>("fail", "lose", "late") },
   { weight: 1, arbitrary: fc.constantFrom<Fault>("die before", "die after") },
 );
 const world = fc.record({
@@ -124,7 +129,7 @@ const world = fc.record({
   giveUp: fc.array(fc.constantFrom("n1", "n2"), { maxLength: 2 }),
 });
 
-Deno.test("in any interleaving, with conflicts, lost answers and crashes at every step, no address is given twice and all agree", async () => {
+Deno.test("in any interleaving, with conflicts, lost answers, late successes and crashes at every step, no address is given twice and all agree", async () => {
   await fc.assert(
     fc.asyncProperty(fc.scheduler(), world, async (scheduler, given) => {
       const pools = [{ name: "four", cidr: "10.9.0.0/28", blockSize: 30 }, {
@@ -137,15 +142,17 @@ Deno.test("in any interleaving, with conflicts, lost answers and crashes at ever
       await cluster.put("/calico/ipam/v2/config", config);
       const belief: Belief = { held: new Map(), unsure: new Set(), doubles: [] };
       const lives: Promise<void>[] = [];
+      const late: Promise<unknown>[] = [];
       for (const [p, { node, faults, pods }] of given.processes.entries()) {
         const mirror = await cluster.mirror();
-        const allocator = cluster.allocator(() => mirror, { store: storeOf(cluster, scheduler, [...faults]) });
+        const allocator = cluster.allocator(() => mirror, { store: storeOf(cluster, scheduler, [...faults], late) });
         const process = { node, clock: cluster.clock, mirror, allocator };
         for (const [n, rounds] of pods.entries()) lives.push(live(process, `p${p}w${n}`, rounds, belief));
       }
       const other = cluster.allocator(() => coldReader(cluster.store), { store: storeOf(cluster, scheduler, []) });
       const gaveUp = given.giveUp.map((node) => other.releaseAffinities({ node }, true));
       await scheduler.waitFor(Promise.all([...lives, ...gaveUp]));
+      await scheduler.waitFor(Promise.all(late));
       deepEqual(belief.doubles, []);
       // What a dead process left: the runtime deletes what it was never told about.
       const heir = cluster.allocator(() => coldReader(cluster.store));
