@@ -1,0 +1,136 @@
+import type { Family } from "../../lib/ip.ts";
+import type { PortRange } from "../desired_policy.ts";
+import {
+  addressText,
+  anyText,
+  flag,
+  type HostPort,
+  hostPorts,
+  integer,
+  milliseconds,
+  type Read,
+  resolveSettings,
+  type Row,
+  type SettingProblem,
+  type SettingSources,
+  word,
+} from "../settings.ts";
+import { defaultSettings, marksOf, type NetfilterSettings } from "./model.ts";
+
+/** Felix's parameters that netfilter needs, as they are said; NetfilterSettings is made of them per family. */
+export interface FilterParameters {
+  interfacePrefixes: readonly string[];
+  markMask: number;
+  filterAllow: "accept" | "return";
+  mangleAllow: "accept" | "return";
+  filterDeny: "drop" | "reject";
+  endpointToHost: "drop" | "accept" | "return" | "reject";
+  vxlanPort: number;
+  allowVxlan: boolean;
+  allowIpip: boolean;
+  noInvalidCheck: boolean;
+  failsafeIn: readonly HostPort[];
+  failsafeOut: readonly HostPort[];
+  logPrefix: string;
+  logRate: string | undefined;
+  logBurst: number;
+  natPorts: PortRange | undefined;
+  natAddress: string | undefined;
+  natInterface: string | undefined;
+  natExclusions: "ippoolsonly" | "ippoolsandhostips";
+  serviceLoops: "drop" | "reject" | "disabled";
+  insertMode: "insert" | "append";
+  backend: "legacy" | "nft" | "auto";
+  maxSetSize: number;
+  ipv6: boolean;
+  refreshMs: number;
+}
+
+const prefixes: Read<readonly string[]> = (value) => {
+  const names = String(value).split(",").map((name) => name.trim());
+  return names.every((name) => /^[a-zA-Z0-9:._-]{1,15}$/.test(name)) ? names : undefined;
+};
+
+/** `a:b`, from JSON as text or number. */
+const portRange: Read<PortRange | undefined> = (value) => {
+  const parts = /^(\d{1,5}):(\d{1,5})$/.exec(String(value));
+  return parts && Number(parts[1]) <= Number(parts[2]) ? { min: Number(parts[1]), max: Number(parts[2]) } : undefined;
+};
+
+const rate: Read<string | undefined> = (value) =>
+  /^[1-9]\d{0,3}\/(second|minute|hour|day)$/.test(String(value)) ? String(value) : undefined;
+
+const usual = defaultSettings(4);
+
+const rows: { [K in keyof FilterParameters]: Row<FilterParameters[K]> } = {
+  interfacePrefixes: ["interfacePrefix", prefixes, usual.interfacePrefixes],
+  markMask: ["iptablesMarkMask", integer(0, 0xffffffff), 0xffff0000],
+  filterAllow: ["iptablesFilterAllowAction", word("accept", "return"), "accept"],
+  mangleAllow: ["iptablesMangleAllowAction", word("accept", "return"), "accept"],
+  filterDeny: ["iptablesFilterDenyAction", word("drop", "reject"), "drop"],
+  endpointToHost: ["defaultEndpointToHostAction", word("drop", "accept", "return"), "drop"],
+  vxlanPort: ["vxlanPort", integer(1, 65535), 4789],
+  allowVxlan: ["allowVXLANPacketsFromWorkloads", flag, false],
+  allowIpip: ["allowIPIPPacketsFromWorkloads", flag, false],
+  noInvalidCheck: ["disableConntrackInvalidCheck", flag, false],
+  failsafeIn: ["failsafeInboundHostPorts", hostPorts, usual.failsafeIn],
+  failsafeOut: ["failsafeOutboundHostPorts", hostPorts, usual.failsafeOut],
+  logPrefix: ["logPrefix", anyText, usual.logPrefix],
+  logRate: ["logActionRateLimit", rate, undefined],
+  logBurst: ["logActionRateLimitBurst", integer(0, 9999), 5],
+  natPorts: ["natPortRange", portRange, undefined],
+  natAddress: ["natOutgoingAddress", addressText(4), undefined],
+  natInterface: ["iptablesNATOutgoingInterfaceFilter", anyText, undefined],
+  natExclusions: ["natOutgoingExclusions", word("ippoolsonly", "ippoolsandhostips"), "ippoolsonly"],
+  serviceLoops: ["serviceLoopPrevention", word("drop", "reject", "disabled"), "drop"],
+  insertMode: ["chainInsertMode", word("insert", "append"), "insert"],
+  backend: ["iptablesBackend", word("legacy", "nft", "auto"), "auto"],
+  maxSetSize: ["maxIpsetSize", integer(1, 0xffffffff), 1048576],
+  ipv6: ["ipv6Support", flag, true],
+  refreshMs: ["iptablesRefreshInterval", milliseconds, 180_000],
+};
+
+/** Resolves the parameters; a mark mask with too few bits counts as not understood. */
+export function filterParameters(sources: SettingSources): { settings: FilterParameters; problems: SettingProblem[] } {
+  const { settings, problems } = resolveSettings(rows, sources);
+  if (marksOf(settings.markMask, false)) return { settings, problems };
+  problems.push({ setting: "iptablesMarkMask (fewer than five bits)", value: settings.markMask });
+  return { settings: { ...settings, markMask: 0xffff0000 }, problems };
+}
+
+/** Tunnels that are on, which the settings of a family depend on. */
+export interface TunnelFacts {
+  ipip: boolean;
+  vxlan: boolean;
+  /** Devices with an address of the family. */
+  devices: readonly string[];
+}
+
+/** What rendering one family depends on. */
+export function settingsOf(p: FilterParameters, family: Family, tunnels: TunnelFacts): NetfilterSettings {
+  return {
+    ...defaultSettings(family),
+    marks: marksOf(p.markMask, false)!,
+    interfacePrefixes: p.interfacePrefixes,
+    filterAllow: p.filterAllow,
+    mangleAllow: p.mangleAllow,
+    deny: p.filterDeny,
+    endpointToHost: p.endpointToHost,
+    vxlan: tunnels.vxlan,
+    vxlanPort: p.vxlanPort,
+    ipip: tunnels.ipip,
+    tunnels: tunnels.devices,
+    allowVxlanFromWorkloads: p.allowVxlan,
+    allowIpipFromWorkloads: p.allowIpip,
+    conntrackInvalidCheck: !p.noInvalidCheck,
+    failsafeIn: p.failsafeIn,
+    failsafeOut: p.failsafeOut,
+    logPrefix: p.logPrefix,
+    logLimit: p.logRate ? { rate: p.logRate, burst: p.logBurst } : undefined,
+    natPorts: p.natPorts,
+    natOutgoingAddress: family === 4 ? p.natAddress : undefined,
+    natOutgoingInterface: p.natInterface,
+    natExcludesHosts: p.natExclusions === "ippoolsandhostips",
+    serviceLoops: p.serviceLoops,
+  };
+}
