@@ -1,7 +1,15 @@
 import { createHash } from "node:crypto";
 import type { BGPFilter, BGPFilterRule as FilterRule } from "../datastore/kinds/bgp_filter.ts";
 import { bits, type Cidr, type Family, formatCidr, tryParseCidrOrIp } from "../lib/ip.ts";
-import { birdMax, type Community, type FamilyInputs, isPattern, parseCommunity, type Speaker } from "./inputs.ts";
+import {
+  birdMax,
+  type Community,
+  type FamilyInputs,
+  isPattern,
+  isPriority,
+  parseCommunity,
+  type Speaker,
+} from "./inputs.ts";
 import type { Peer } from "./peers.ts";
 import type { Findings } from "./resources.ts";
 
@@ -175,7 +183,8 @@ function conditionsOf(rule: FilterRule, v: Family, ownAs: number | undefined): (
   }
   if (rule.asPathPrefix?.length) out.push(pathCondition(rule.asPathPrefix, ownAs));
   if (rule.priority !== undefined) {
-    out.push(`defined(bgp_local_pref) && bgp_local_pref = ${birdMax - rule.priority}`);
+    const condition = `defined(bgp_local_pref) && bgp_local_pref = ${birdMax - rule.priority}`;
+    out.push(isPriority(rule.priority) ? condition : { wrong: "priority is not within 1 and 2147483646" });
   }
   return out;
 }
@@ -214,7 +223,7 @@ function operationText(operation: NonNullable<FilterRule["operations"]>[number])
     return prefix.toReversed().map((as) => `bgp_path.prepend(${as});`).join(" ");
   }
   const value = operation.setPriority?.value;
-  return value === undefined ? undefined : `bgp_local_pref = ${birdMax - value};`;
+  return value !== undefined && isPriority(value) ? `bgp_local_pref = ${birdMax - value};` : undefined;
 }
 
 const tuple = (c: Community): string => `(${c.join(", ")})`;

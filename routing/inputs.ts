@@ -7,10 +7,13 @@ import { routeOwner, type RouteSettings } from "../ipam/pools/route_owner.ts";
 import {
   type Cidr,
   compareIp,
+  contains,
   type Family,
   formatCidr,
   formatIp,
+  type Ip,
   overlaps,
+  parseCidr,
   tryParseCidr,
   tryParseCidrOrIp,
   tryParseIp,
@@ -133,12 +136,12 @@ export function inputsOf(resources: Resources, around: Surroundings, findings: F
   }
   const nodes = bgpNodes(resources, findings);
   const self = nodes.find((n) => n.name === around.node)!;
-  const globalAs = config.asNumber ?? defaultAs;
+  const globalAs = config.asNumber || defaultAs;
   const services = serviceAddresses(config, around, own.metadata.labels?.[excludeLabel] === "true", findings);
   const family = (v: Family): FamilyInputs => ({
     v,
     address: self.address[v],
-    normalPriority: (v === 4 ? config.ipv4NormalRoutePriority : config.ipv6NormalRoutePriority) ?? defaultPriority,
+    normalPriority: priorityOf(config, v, findings),
     blocks: ownBlocks(resources.affinities, v, findings),
     ...services[v],
     advertisements: advertisementsOf(ownConfig.prefixAdvertisements ? ownConfig : config, v, findings),
@@ -163,7 +166,11 @@ export function inputsOf(resources: Resources, around: Surroundings, findings: F
     mesh: {
       enabled: config.nodeToNodeMeshEnabled ?? true,
       passwordRef: passwordRef(config.nodeMeshPassword),
-      restartTimeS: seconds(config.nodeMeshMaxRestartTime),
+      restartTimeS: restartTime(
+        config.nodeMeshMaxRestartTime,
+        "BGPConfiguration default, spec.nodeMeshMaxRestartTime",
+        findings,
+      ),
       extras,
     },
     bfdTimers,
@@ -174,11 +181,41 @@ export function inputsOf(resources: Resources, around: Surroundings, findings: F
   };
 }
 
-/** Whole seconds of a Go duration; undefined when absent or not a duration. Calico rounds half up. */
-export function seconds(duration: string | undefined): number | undefined {
+/** Whole seconds of a Go duration, rounded half up as Calico does; undefined when absent or not a duration. */
+function seconds(duration: string | undefined): number | undefined {
   const ms = duration === undefined ? undefined : durationMs(duration);
   return ms === undefined ? undefined : Math.round(ms / 1000);
 }
+
+/** A restart time in seconds. BGP has 12 bits for it (RFC 4724). */
+export function restartTime(duration: string | undefined, where: string, findings: Findings): number | undefined {
+  const given = seconds(duration);
+  if (given === undefined || (given >= 0 && given <= 4095)) return given;
+  const taken = Math.min(Math.max(given, 0), 4095);
+  findings.add(`${given} s is not within 0 and 4095 s, ${taken} s is taken`, where);
+  return taken;
+}
+
+/** A keepalive time in seconds. It cannot be above the hold time, which stays at BIRD's 240 s as in Calico. */
+export function keepaliveTime(duration: string | undefined, where: string, findings: Findings): number | undefined {
+  const given = seconds(duration);
+  if (given === undefined || given === 0 || (given > 0 && given <= 240)) return given || undefined;
+  findings.add(`${given} s is not within 1 and 240 s, the default is taken`, where);
+  return undefined;
+}
+
+function priorityOf(config: BGPConfigurationSpec, v: Family, findings: Findings): number {
+  const given = (v === 4 ? config.ipv4NormalRoutePriority : config.ipv6NormalRoutePriority) ?? defaultPriority;
+  if (isPriority(given)) return given;
+  findings.add(
+    `${given} is no route priority, ${defaultPriority} is taken`,
+    `BGPConfiguration, ipv${v}NormalRoutePriority`,
+  );
+  return defaultPriority;
+}
+
+/** True for a kernel metric that has a local preference: 1 to 2^31 - 2. */
+export const isPriority = (n: number): boolean => Number.isInteger(n) && n >= 1 && n < birdMax;
 
 /** `name/key` of a reference to a secret. */
 export function passwordRef(
@@ -208,8 +245,8 @@ function bgpNode(node: Node, resources: Resources, findings: Findings): BgpNode 
     const text = bgp[field];
     if (!text) continue;
     const ip = tryParseNet(text)?.ip ?? tryParseIp(text);
-    if (ip?.v === v) address[v] = formatIp(ip);
-    else findings.add(`"${text}" is not an IPv${v} address, so no BGP over IPv${v}`, `${where}, spec.bgp.${field}`);
+    if (ip?.v === v && isPeerable(ip)) address[v] = formatIp(ip);
+    else findings.add(`"${text}" is no IPv${v} address for BGP, so it has none`, `${where}, spec.bgp.${field}`);
   }
   const wireguard = new Set<Family>();
   if (node.spec.wireguard?.interfaceIPv4Address) wireguard.add(4);
@@ -219,12 +256,30 @@ function bgpNode(node: Node, resources: Resources, findings: Findings): BgpNode 
     name,
     labels: labels ?? {},
     address,
-    asNumber: bgp.asNumber,
-    clusterId: bgp.routeReflectorClusterID || undefined,
+    asNumber: bgp.asNumber || undefined,
+    clusterId: clusterIdOf(bgp.routeReflectorClusterID ?? "", where, findings),
     listenPort,
     wireguard,
   };
 }
+
+/** BIRD takes an IPv4 address; the node of any other value is no reflector. */
+function clusterIdOf(text: string, where: string, findings: Findings): string | undefined {
+  if (text === "") return undefined;
+  const ip = tryParseIp(text);
+  if (ip?.v === 4) return formatIp(ip);
+  findings.add(
+    `"${text}" is not an IPv4 address, the node is no reflector`,
+    `${where}, spec.bgp.routeReflectorClusterID`,
+  );
+  return undefined;
+}
+
+/** True for an address that a multihop session can have: not unspecified, multicast, broadcast or IPv6 link-local. */
+export const isPeerable = (ip: Ip): boolean =>
+  ip.n !== 0n && !notPeerable.some((c) => contains(c, ip)) && !(ip.v === 4 && ip.n === 0xffff_ffffn);
+
+const notPeerable = ["224.0.0.0/4", "ff00::/8", "fe80::/10"].map((c) => parseCidr(c));
 
 /**
  * CALICO_ROUTER_ID: `hash`, or an address; else the node's IPv4 address; else the hash.

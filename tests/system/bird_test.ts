@@ -1,11 +1,16 @@
 import assert from "node:assert/strict";
+import fc from "fast-check";
 import { Bird } from "../../routing/bird.ts";
+import { ask } from "../../routing/bird_control.ts";
 import { sealOf } from "../../routing/bird_config.ts";
 import { systemClock } from "../../lib/clock.ts";
 import { silentLog } from "../../lib/log.ts";
+import { run } from "../../lib/process.ts";
 import { startEtcd } from "../lab/etcd.ts";
 import type { Case } from "../cases/case_runner.ts";
+import { configurationOf } from "../cases/runners/_bird_input.ts";
 import { wait } from "../lab/wait.ts";
+import { anyCluster } from "./_bird_fuzz.ts";
 import { compareWithBird } from "./_bird_world.ts";
 import {
   established,
@@ -257,4 +262,82 @@ Deno.test("real BIRD does with each case's text what its reader says: exports, i
   assert.deepEqual(failed, []);
   console.log("compared with BIRD:", JSON.stringify(total));
   assert.ok(total.cases >= 83 && total.exported > 400 && total.imported > 250 && total.kernel > 200);
+});
+
+Deno.test("with BFD by annotation a cut link takes the routes away within 3 seconds", options, async () => {
+  await using lab = await makeBgpLab(2);
+  const [h1, h2] = lab.hosts as [SpeakerHost, SpeakerHost];
+  await lab.put("bgpconfigurations", "default", {}, { annotations: { "tortie/bfd": "on" } });
+  await giveBlock(lab, h2, "10.65.2.0/26");
+  await using first = startRouting(lab, h1);
+  await using second = startRouting(lab, h2);
+  await established([first, second], 2);
+  await wait("the block of h2", async () => (await routeTo(h1.space, "10.65.2.0/26"))?.[0] === h2.address);
+  await wait("BFD", async () => {
+    const reply = await ask(h1.paths.control, "show bfd sessions", systemClock);
+    return reply.lines.filter((l) => / Up /.test(l.text)).length === 2;
+  });
+  await lab.wire.ip("link set p2 down");
+  await wait("the route to go", async () => await routeTo(h1.space, "10.65.2.0/26") === undefined, {
+    deadlineMs: 3_000,
+  });
+});
+
+Deno.test("with long-lived graceful restart the routes of a dead peer outlast its restart time", options, async () => {
+  await using lab = await makeBgpLab(2);
+  const [h1, h2] = lab.hosts as [SpeakerHost, SpeakerHost];
+  const annotations = { "tortie/long-lived-graceful-restart": "1h" };
+  await lab.put("bgpconfigurations", "default", { nodeMeshMaxRestartTime: "1s" }, { annotations });
+  await giveBlock(lab, h2, "10.65.2.0/26");
+  await using first = startRouting(lab, h1);
+  {
+    await using second = startRouting(lab, h2);
+    await established([first, second], 2);
+    await wait("the block of h2", async () => (await routeTo(h1.space, "10.65.2.0/26"))?.[0] === h2.address);
+  }
+  Deno.kill(Number(await Deno.readTextFile(h2.paths.pid)), "SIGKILL");
+  const stale = await wait("the long-lived phase", async () => {
+    const reply = await ask(h1.paths.control, "show protocols all Mesh_10_99_0_2", systemClock);
+    return reply.lines.some((l) => /LL stale timer/.test(l.text)) ? reply : undefined;
+  });
+  assert.ok(stale);
+  assert.deepEqual(await routeTo(h1.space, "10.65.2.0/26"), [h2.address]);
+});
+
+Deno.test("Calico's sockets show the sessions of their family in the words of BIRD 1.6", options, async () => {
+  await using lab = await makeBgpLab(2);
+  const [h1, h2] = lab.hosts as [SpeakerHost, SpeakerHost];
+  await Deno.mkdir(h1.paths.calicoSockets, { recursive: true });
+  // What a program that was killed leaves behind.
+  await Deno.writeTextFile(`${h1.paths.calicoSockets}/bird.ctl`, "");
+  await using first = startRouting(lab, h1);
+  await using second = startRouting(lab, h2);
+  await established([first, second], 2);
+  for (const [socket, name] of [["bird.ctl", "Mesh_10_99_0_2"], ["bird6.ctl", "Mesh_fd99__2"]] as const) {
+    const reply = await ask(`${h1.paths.calicoSockets}/${socket}`, "show protocols", systemClock);
+    assert.deepEqual(reply.lines[0]!.text.split(/\s+/), ["name", "proto", "table", "state", "since", "info"]);
+    const sessions = reply.lines.map((l) => l.text.split(/\s+/)).filter((words) => words[1] === "BGP");
+    assert.deepEqual(sessions.map((w) => [w[0], w[3], w[5]]), [[name, "up", "Established"]]);
+    const refused = await ask(`${h1.paths.calicoSockets}/${socket}`, "down", systemClock);
+    assert.equal(refused.code, 9001);
+  }
+  await first[Symbol.asyncDispose]();
+  await assert.rejects(Deno.stat(`${h1.paths.calicoSockets}/bird.ctl`), Deno.errors.NotFound);
+});
+
+Deno.test("whatever stands in the resources, BIRD takes the text: no object can stop the others", options, async () => {
+  const dir = await Deno.makeTempDir({ dir: "/dev/shm", prefix: "h6-fuzz-" });
+  const seed = crypto.getRandomValues(new Uint32Array(1))[0]! | 0;
+  console.log("seed", seed);
+  const property = fc.asyncProperty(anyCluster, async (input) => {
+    const file = `${dir}/bird.conf`;
+    await Deno.writeTextFile(file, configurationOf(input, true));
+    const { code, stderr } = await run("bird", ["-p", "-c", file]);
+    assert.equal(code, 0, stderr);
+  });
+  try {
+    await fc.assert(property, { numRuns: 250, seed });
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
 });
