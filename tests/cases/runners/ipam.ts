@@ -9,27 +9,36 @@ import { Allocator } from "../../../ipam/commit.ts";
 import { blockHolding, blocksInOrder, startOf } from "../../../ipam/pools/blocks.ts";
 import type { AssignedAddress, AssignOutcome, AssignRequest, ReleaseAddress, Use } from "../../../ipam/request.ts";
 import { coldReader } from "../../../ipam/view.ts";
+import { judge } from "../../ipam_judge.ts";
 import type { Case, CaseRunner, Outcome } from "../case_runner.ts";
 
 /**
- * Runs ipam.json: the pure questions, and scenarios through an Allocator over the memory store. The Allocator gets the
- * recorded start blocks and counts handles as Calico does (`asked`); by itself it counts exactly.
+ * Runs ipam.json: the pure questions, and scenarios through an Allocator over the memory store with the recorded start
+ * blocks. Each scenario runs twice: counting handles as Calico does (`asked`), where all keys must be equal; and as the
+ * product does (`exact`), where all but the handles must be equal and the judge must find everything in order.
  */
 export const runner: CaseRunner = {
   async run(one) {
     const input = one.input as Input;
-    const got = input.blockOrder
-      ? { blocks: order(input) }
-      : input.blockFor
-      ? { block: holder(input) }
-      : await scenario(input);
     const expect = one.expect as Record<string, Json>;
-    const difference = "keys" in expect
-      ? compareScenario(expect, got as Result)
-      : compareJson("", expect, got as unknown as Json);
-    return outcome(difference, one, got);
+    if ("keys" in expect) return await runScenario(one, input, expect);
+    const got = (input.blockOrder ? { blocks: order(input) } : { block: holder(input) }) as unknown as Json;
+    return outcome(compareJson("", expect, got), one, got);
   },
 };
+
+async function runScenario(one: Case, input: Input, expect: Record<string, Json>): Promise<Outcome> {
+  const asCalico = await scenario(input, "asked");
+  const differences = compareScenario(expect, asCalico);
+  if (differences.length > 0) return outcome(differences, one, asCalico);
+  const exact = await scenario(input, "exact");
+  const wanted = { ...expect, keys: withoutHandles(expect.keys as Record<string, Json>) };
+  const inOrder = compareScenario(wanted, { ...exact, keys: withoutHandles(exact.keys) });
+  return outcome([...inOrder, ...exact.judged].map((d) => `counting exactly: ${d}`), one, exact);
+}
+
+const withoutHandles = (keys: Record<string, Json>) =>
+  Object.fromEntries(Object.entries(keys).filter(([key]) => !key.startsWith("/calico/ipam/v2/handle/")));
 
 interface Input extends Record<string, unknown> {
   blockOrder?: { pool: string; blockSize: number; first: number; host: string };
@@ -55,6 +64,7 @@ type OpResult = { op: string } & Record<string, unknown>;
 interface Result {
   results: OpResult[];
   keys: Record<string, Json>;
+  judged: string[];
 }
 
 function order(input: Input): string[] {
@@ -70,13 +80,14 @@ const startBlock = (input: Input) => (node: string, pool: Cidr, count: bigint): 
   return given === undefined ? startOf(node, count) : BigInt(given);
 };
 
-async function scenario(input: Input): Promise<Result> {
-  await using world = new World(input);
+async function scenario(input: Input, counting: "asked" | "exact"): Promise<Result> {
+  await using world = new World(input, counting);
   await world.prepare();
   const results: OpResult[] = [];
   for (const op of input.ops ?? []) results.push({ op: op.op, ...await world.repeat(op) });
   const keys = [...world.store.contents()].filter(([key]) => key.startsWith("/calico/ipam/"));
-  return { results, keys: Object.fromEntries(keys.map(([key, value]) => [key, shown(parseJson(value))])) };
+  const judged = judge(world.store.contents(), { nowMs: world.clock.now() });
+  return { results, keys: Object.fromEntries(keys.map(([key, value]) => [key, shown(parseJson(value))])), judged };
 }
 
 const resources = "/calico/resources/v3/projectcalico.org/";
@@ -86,7 +97,7 @@ class World implements AsyncDisposable {
   readonly store = new MemoryStore({ clock: this.clock });
   readonly #allocator: Allocator;
 
-  constructor(private readonly input: Input) {
+  constructor(private readonly input: Input, counting: "asked" | "exact") {
     this.#allocator = new Allocator({
       store: this.store,
       reader: () => coldReader(this.store),
@@ -94,7 +105,7 @@ class World implements AsyncDisposable {
       random: () => 0.5,
       log: silentLog,
       startBlock: startBlock(input),
-      counting: "asked",
+      counting,
     });
   }
 
