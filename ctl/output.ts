@@ -1,19 +1,13 @@
-import { Problem } from "../lib/problem.ts";
 import { writeJson } from "../lib/json64.ts";
 import { shapeResource } from "../datastore/codec.ts";
-import { apiVersion, type CellContext, type Column, type Kind, type Resource } from "../datastore/kind.ts";
+import { apiVersion, type CellContext, type Column, type Kind } from "../datastore/kind.ts";
 import { nameColumn } from "../datastore/columns.ts";
 import { badInput } from "./command.ts";
+import type { Found } from "./found.ts";
+import { runTemplate } from "./go_template.ts";
+import { resultsOf } from "./go_values.ts";
 import { plainTable } from "./table.ts";
 import { yamlText } from "./yaml_text.ts";
-
-/** What was found: one object, or all of a kind. */
-export interface Found {
-  kind: Kind;
-  items: Resource[];
-  /** A list's revision; undefined for one object. */
-  revision?: bigint;
-}
 
 /** How `get` prints. */
 export type Format =
@@ -63,7 +57,7 @@ export interface TableContext extends CellContext {
 
 /**
  * The whole output of `get`. @param several more than one name was asked for, so YAML and JSON print a sequence.
- * @throws Problem for an unknown column, or for a template (which we do not run).
+ * @throws Problem for an unknown column, or a template that is not understood.
  */
 export function render(found: Found[], format: Format, several: boolean, context: TableContext): string {
   switch (format.is) {
@@ -76,11 +70,7 @@ export function render(found: Found[], format: Format, several: boolean, context
     case "name":
       return found.flatMap((f) => f.items.map((r) => `${f.kind.kind.toLowerCase()}/${r.metadata.name}\n`)).join("");
     case "template":
-      throw new Problem({
-        code: "unsupported",
-        what: "Go templates are not supported",
-        todo: "Use -o json and a JSON tool, or -o custom-columns=NAME,...",
-      });
+      return runTemplate(format.text, resultsOf(found), context);
     default:
       return found.map((f) => tableOf(f, columnsOf(f.kind, format), context)).join("");
   }

@@ -135,11 +135,12 @@ export function flag(options: FieldOptions<boolean> = {}): Field<boolean, "nonze
 
 /** Any JSON number. */
 export function number(options: FieldOptions<number> = {}): Field<number, "nonzero"> {
-  return scalar({
+  const field = scalar({
     blank: 0,
     wanted: "float64",
     read: (value) => (typeof value === "number" || typeof value === "bigint" ? Number(value) : undefined),
   }, options);
+  return { ...field, float: true };
 }
 
 /** An integer that a JavaScript number holds exactly. */
@@ -175,6 +176,7 @@ export function anything(options: FieldOptions<unknown> = {}): Field<unknown, "n
 export function list<T>(item: Field<T>, options: ListOptions<T> = {}): Field<T[], "nonzero"> {
   const items = (value: unknown) => (Array.isArray(value) ? value : []);
   return {
+    item,
     presence: "nonzero",
     goName: options.go,
     required: options.required,
@@ -212,6 +214,7 @@ export function map<T>(item: Field<T>, options: ObjectOptions<Record<string, T>>
 > {
   const entries = (value: unknown) => (isObject(value) ? Object.entries(value) : []);
   return {
+    item,
     presence: "nonzero",
     goName: options.go,
     required: options.required,
@@ -401,7 +404,7 @@ const byName = ([a]: [string, unknown], [b]: [string, unknown]) => (a < b ? -1 :
 const join = (path: string, member: string) => (path === "" ? member : `${path}.${member}`);
 
 /** Go's name of a member: the first letter, or the abbreviation that begins the name, in capitals. */
-function goNameOf(member: string): string {
+export function goNameOf(member: string): string {
   const short = /^(cidr|ipip|vxlan|nat|mac|icmp|http|bgp|as|bpf|mtu|ttl|xdp|ip|aws|tcp|udp|ipv[46])(?=[A-Z]|$)/.exec(
     member,
   )?.[1];

@@ -19,6 +19,12 @@ export interface Field<T = unknown, P extends Presence = Presence> {
   readonly goName?: string;
   /** The schema refuses an object without this member. */
   readonly required?: boolean;
+  /** Members of an object. */
+  readonly members?: Members;
+  /** What a list or map holds. */
+  readonly item?: Field;
+  /** A number that Go has as float64. */
+  readonly float?: boolean;
   /** The zero value: what an absent member means. */
   blank(): T;
   /** True for a value that `nonzero` leaves out. */

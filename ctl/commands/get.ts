@@ -5,7 +5,8 @@ import type { BGPConfiguration } from "../../datastore/kinds/bgp_configuration.t
 import { kindByName, kindByWord, kinds } from "../../datastore/kinds/index.ts";
 import type { Resources } from "../../datastore/resources.ts";
 import { badInput, type Call, type Command } from "../command.ts";
-import { type Found, parseFormat, render, type TableContext } from "../output.ts";
+import type { Found } from "../found.ts";
+import { parseFormat, render, type TableContext } from "../output.ts";
 import { fileFlags, named, objectsOf, placeInNamespace } from "../writing.ts";
 
 /** AS number of nodes when nobody says another. */
@@ -17,7 +18,12 @@ export const get: Command = {
   summary: "Show objects: all of a kind, some by name, or those named in a file",
   usage: "KIND[,KIND...] [NAME...] | all | -f FILE",
   flags: [
-    { name: "output", short: "o", value: "FORMAT", help: "ps, wide, yaml, json, name or custom-columns=A,B" },
+    {
+      name: "output",
+      short: "o",
+      value: "FORMAT",
+      help: "ps, wide, yaml, json, name, custom-columns=A,B or go-template=T",
+    },
     { name: "all-namespaces", short: "Aa", help: "objects of all namespaces" },
     { name: "export", help: "leave out what belongs to this cluster (with a name)" },
     ...fileFlags,
