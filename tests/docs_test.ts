@@ -32,7 +32,9 @@ interface Declaration {
 function undocumentedIn(docs: Docs): string[] {
   return Object.entries(docs.nodes).flatMap(([file, { symbols }]) =>
     symbols.flatMap((symbol) => {
-      const own = symbol.declarations.filter((d) => d.location.filename === file && d.declarationKind === "export");
+      const own = symbol.declarations.filter((d) =>
+        d.location.filename === file && d.declarationKind === "export" && d.kind !== "reference"
+      );
       if (own.length === 0 || own.some((d) => d.jsDoc?.doc || d.jsDoc?.tags)) return [];
       return [`${file.slice(`file://${root}`.length)}:${own[0]!.location.line + 1} ${symbol.name}`];
     })
