@@ -84,6 +84,8 @@ export class Graph {
   #sentPolicies = new Map<PolicyId, PolicyInput>();
   #sentProfiles = new Map<string, ProfileInput | undefined>();
   #sentSets = new Map<SetId, Set<string> | undefined>();
+  /** Sets that ended and began again since: what was sent of them says nothing any more. */
+  #restartedSets = new Set<SetId>();
 
   constructor(options: GraphOptions) {
     this.#options = options;
@@ -387,9 +389,9 @@ export class Graph {
   #flushSets(delta: PolicyDelta): void {
     for (const id of this.#dirtySets) {
       const source = this.#members.sourceOf(id);
-      const sent = this.#sentSets.has(id);
+      const sent = this.#sentSets.has(id) && !this.#restartedSets.has(id);
       if (!source) {
-        if (sent) delta.setsRemoved.push(id);
+        if (this.#sentSets.has(id)) delta.setsRemoved.push(id);
         this.#sentSets.delete(id);
       } else if (!sent) {
         const members = this.#visible(id);
@@ -399,6 +401,7 @@ export class Graph {
       } else this.#flushMembers(id, delta);
     }
     this.#dirtySets.clear();
+    this.#restartedSets.clear();
   }
 
   #visible(id: SetId): string[] {
@@ -437,6 +440,7 @@ export class Graph {
 
   #startSet(id: SetId, source: SetSource): void {
     this.#dirtySets.add(id);
+    if (this.#sentSets.has(id)) this.#restartedSets.add(id);
     this.#members.create(id, source);
     if (source.from === "service") {
       setAt(this.#setsOfService, source.service).add(id);

@@ -61,6 +61,31 @@ Deno.test("a deleted tier keeps its default action for the policies that still s
   assert.deepEqual(graph.missingTiers(), [{ tier: "first", policies: ["GlobalNetworkPolicy:g"] }]);
 });
 
+Deno.test("a set that its last user gives up and another takes in one step is sent anew, whole", () => {
+  const uses = (name: string, selector: string): GraphChange => ({
+    set: resource("GlobalNetworkPolicy", name, undefined, {
+      selector: "all()",
+      types: ["Ingress"],
+      ingress: [{ action: "Allow", source: { selector } }],
+    }),
+  });
+  const graph = new Graph({ node: "n1" });
+  const state = emptyState();
+  graph.update([
+    { set: pod("p0", "n1", { a: "x" }, ["10.0.0.1/32"]) },
+    uses("one", "a == 'x'"),
+    uses("two", "a == 'z'"),
+  ]);
+  applyDelta(state, graph.flush());
+  graph.update([
+    { set: pod("p0", "n1", { a: "y" }, ["10.0.0.1/32"]) },
+    uses("one", "a == 'z'"),
+    uses("two", "a == 'x'"),
+  ]);
+  applyDelta(state, graph.flush());
+  assert.deepEqual([...state.sets.values()].map((s) => [...s.members]), [[], []]);
+});
+
 /** Verdict for a TCP packet to port 80 of the pod 10.0.0.1 on n1. */
 function ingress(graph: Graph, from: string): string {
   const state = emptyState();
