@@ -64,6 +64,8 @@ interface Job {
 const maxGroup = 40;
 /** Most transactions that conflict before a wish is given up (Calico: datastoreRetries). */
 const maxTries = 100;
+/** Longest wait for one answer of etcd, however long the wishes may wait: another member may answer the next call. */
+const maxCallMs = 2_000;
 /** Most times that a refusal is looked at again because the picture behind it was old. */
 const maxRefusals = 3;
 
@@ -343,10 +345,10 @@ export class GroupCommit implements AsyncDisposable {
     for (const job of late) job.finish({ problem: unavailable("etcd did not answer in time") });
   }
 
-  /** Milliseconds until the first of the wishes gives up. */
+  /** Milliseconds until the first of the wishes gives up, but no longer than one call may take. */
   #left(jobs: Job[]): number {
     const now = this.#parts.clock.monotonicMs();
-    return Math.max(20, Math.min(...jobs.map((j) => j.until - now)));
+    return Math.max(20, Math.min(maxCallMs, ...jobs.map((j) => j.until - now)));
   }
 
   #wait(mostMs: number): Promise<void> {
