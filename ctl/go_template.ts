@@ -21,13 +21,18 @@ export interface TemplateContext {
   asNumber: number;
 }
 
+/** Text up to an action, and the action between double braces with its signs that blanks are to be trimmed. */
+const actionPattern = new RegExp("([\\s\\S]*?)" + "[{]{2}(-\\s)?([\\s\\S]*?)(\\s-)?[}]{2}", "g");
+
+const isComment = (action: string): boolean => /^\s*[/][*]/.test(action);
+
 /**
  * Runs a Go template over what `get` found. The subset: text, fields, range, if, else, with, end, pipes, parentheses, and
  * the functions join joinAndTruncate config len eq ne not and or print printf index. Variables and templates are refused.
  * @throws Problem "bad-input" that names what is not understood.
  */
 export function runTemplate(text: string, root: GoValue, context: TemplateContext): string {
-  const pieces = [...text.matchAll(/([\s\S]*?)\{\{(-\s)?([\s\S]*?)(\s-)?\}\}/g)];
+  const pieces = [...text.matchAll(actionPattern)];
   const tail = text.slice(pieces.reduce((n, p) => n + p[0].length, 0));
   if (tail.includes("{{")) throw badInput("template: an action is not closed by }}");
   const tokens: (string | { action: string })[] = [];
@@ -35,7 +40,7 @@ export function runTemplate(text: string, root: GoValue, context: TemplateContex
   for (const [, before, trimLeft, action, trimRight] of pieces) {
     const left = trim ? before!.trimStart() : before!;
     tokens.push(trimLeft ? left.trimEnd() : left);
-    if (!action!.trim().startsWith("/*")) tokens.push({ action: action!.trim() });
+    if (!isComment(action!)) tokens.push({ action: action!.trim() });
     trim = trimRight !== undefined;
   }
   tokens.push(trim ? tail.trimStart() : tail);
