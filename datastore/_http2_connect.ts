@@ -12,7 +12,7 @@
  */
 import http2 from "node:http2";
 import { systemClock } from "../lib/clock.ts";
-import { isOldDeno, withTlsSocket } from "./_http2_on_deno_2_6.ts";
+import { endWithConnection, isOldDeno, withWorkingSocket } from "./_http2_on_deno_2_6.ts";
 
 const silentMs = 10_000;
 const lastsMs = 20;
@@ -20,7 +20,7 @@ const connect = http2.connect;
 
 http2.connect =
   ((authority: string | URL, options: http2.SecureClientSessionOptions = {}) =>
-    connectedBySettings(connect(authority, isOldDeno ? withTlsSocket(options) : options))) as typeof connect;
+    connectedBySettings(connect(authority, isOldDeno ? withWorkingSocket(options) : options))) as typeof connect;
 
 function connectedBySettings(session: http2.ClientHttp2Session): http2.ClientHttp2Session {
   const emit = session.emit as (event: string | symbol, ...rest: unknown[]) => boolean;
@@ -37,6 +37,7 @@ function connectedBySettings(session: http2.ClientHttp2Session): http2.ClientHtt
     if (event === "close") over.abort();
     if (event !== "connect") return emit.call(session, event, ...rest);
     connected ??= rest;
+    if (isOldDeno) endWithConnection(session);
     if (!isOldDeno) tell();
     else systemClock.sleep(lastsMs, over.signal).then(settle, () => {}); // closed meanwhile
     return true;

@@ -137,16 +137,16 @@ async function* follow(
 ): AsyncGenerator<WatchBatch | "attached"> {
   const { signal } = options;
   using stream = await server.open(cursor.range, cursor.next, signal);
-  await firstAnswer(stream, options);
+  const { headerRevision } = await firstAnswer(stream, options);
   await cursor.check(server, signal);
   yield "attached";
   let events: Event[] = [];
-  for (let caughtUp = false;;) {
+  for (let caughtUp = headerRevision < cursor.next;;) {
     const message = refuseCanceled(await stream.next());
     events = events.length === 0 ? message.events : events.concat(message.events);
     if (message.fragment) continue;
     if (events.length > 0) {
-      // A compaction between the stream's creation and its first events may have taken the first of them away.
+      // When there was something to catch up, a compaction after the creation may have taken the first events away.
       if (!caughtUp) await cursor.check(server, signal);
       caughtUp = true;
       cursor.moved(events);
@@ -161,12 +161,12 @@ async function* follow(
 }
 
 /** Waits for "created": a server that accepts a stream and does not answer is frozen. */
-async function firstAnswer(stream: WatchStream, options: WatchOptions): Promise<void> {
+function firstAnswer(stream: WatchStream, options: WatchOptions): Promise<WatchMessage> {
   const late = () => {
     stream.silent();
     return new Problem({ code: "unavailable", what: `etcd did not start the watch within ${options.deadlineMs} ms` });
   };
-  refuseCanceled(await withDeadline(options.deadlineMs, () => stream.next(), late, options.clock));
+  return withDeadline(options.deadlineMs, async () => refuseCanceled(await stream.next()), late, options.clock);
 }
 
 /** The message, unless it ends the watch. @throws Compacted, Problem */

@@ -157,6 +157,16 @@ Deno.test("a compaction after the stream was made and before its first events is
   assert.deepEqual([revisions, states.length], [[], 1]);
 });
 
+Deno.test("a compaction right after a stream with nothing to catch up is no loss", async () => {
+  const upToDate = message({ created: true, headerRevision: 9n });
+  const server = new ScriptedServer([[[upToDate, events(10)], "is silent"]]);
+  server.history = () => {
+    if (server.looks.length === 2) throw new Compacted(0n);
+    return { clusterId: "c1" };
+  };
+  assert.deepEqual((await run(server, 1)).revisions, [10]);
+});
+
 Deno.test("another cluster id means Restored, at the first connect and at later ones", async () => {
   for (const known of ["c1", undefined]) {
     const server = new ScriptedServer([[[created, events(10)], "breaks"], [[created], "is silent"]], known);
