@@ -18,7 +18,7 @@ import type { Journal } from "./journal.ts";
 import type { Leases } from "./leases.ts";
 import { Pair } from "./_pair.ts";
 import type { Patience } from "./_patience.ts";
-import { learnNow, refuseWhenLocked, release } from "./_release.ts";
+import { refresh, refuseWhenLocked, release } from "./_release.ts";
 import type { AddRequest, AddStep } from "./request.ts";
 import { storedEndpoint } from "./stored.ts";
 import type { Wiring } from "./wiring.ts";
@@ -26,8 +26,8 @@ import type { Wiring } from "./wiring.ts";
 /** What an addition works with. */
 export interface AdditionParts {
   node: string;
-  store: Pick<Store, "get" | "txn">;
-  mirror: Pick<Mirror, "get" | "learn" | "state" | "revision">;
+  store: Pick<Store, "read" | "txn">;
+  mirror: Pick<Mirror, "get" | "learn" | "state">;
   allocator: Pick<Allocator, "assign" | "release">;
   wiring: Pick<Wiring, "connect" | "inspect">;
   dataplane: Pick<Dataplane, "enforced">;
@@ -156,7 +156,7 @@ export class Addition {
       this.#refuseWhenLost();
       if (!isProblem(outcome!.problem, "conflict") || conflicts === maxConflicts) throw outcome!.problem;
       if (!outcome!.current) throw outcome!.problem;
-      learnNow(parts.mirror, this.#key, outcome!.current.get(this.#key));
+      await parts.patience.within(patienceMs, () => refresh(parts, this.#key), "ADD");
     }
   }
 
@@ -173,7 +173,7 @@ export class Addition {
       }
       this.#refuseWhenLost();
       if (conflicts === maxConflicts) throw lost(this.#key);
-      learnNow(parts.mirror, this.#key, result.current.get(this.#key));
+      await parts.patience.within(patienceMs, () => refresh(parts, this.#key), "ADD");
     }
   }
 

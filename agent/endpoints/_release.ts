@@ -2,7 +2,7 @@ import { isProblem, Problem } from "../../lib/problem.ts";
 import { isObject, parseJson } from "../../lib/json64.ts";
 import { handleKey, resourceKey } from "../../datastore/keys.ts";
 import type { Mirror } from "../../datastore/mirror.ts";
-import type { KeyValue, Store } from "../../datastore/store.ts";
+import type { Store } from "../../datastore/store.ts";
 import type { Allocator } from "../../ipam/commit.ts";
 import type { Extra } from "../../ipam/request.ts";
 import { type Attachment, handleOf } from "./attachment.ts";
@@ -11,8 +11,8 @@ import type { Patience } from "./_patience.ts";
 
 /** What a release works with. */
 export interface ReleaseParts {
-  store: Pick<Store, "get">;
-  mirror: Pick<Mirror, "get" | "learn" | "state" | "revision">;
+  store: Pick<Store, "read">;
+  mirror: Pick<Mirror, "get" | "learn" | "state">;
   allocator: Pick<Allocator, "release">;
   endpoints: Endpoints;
   patience: Patience;
@@ -61,18 +61,18 @@ export async function release(parts: ReleaseParts, order: ReleaseOrder): Promise
     if (!outcome!.problem) return endpoint || outcome!.released.length > 0 ? "released" : "nothing";
     const { problem, current } = outcome!;
     if (!isProblem(problem, "conflict") || !endpoint || !current || conflicts === maxConflicts) throw problem;
-    learnNow(mirror, endpoint.key, current.get(endpoint.key));
+    await patience.within(patienceMs, () => refresh(parts, endpoint.key), "DEL");
   }
 }
 
-/** Brings the mirror to what etcd has now under a key. */
-export function learnNow(mirror: Pick<Mirror, "learn" | "revision">, key: string, now: KeyValue | undefined): void {
-  // The true revision of a delete comes with the watch; the one after all that we know is never too large.
-  mirror.learn([now ?? { key, value: undefined, revision: mirror.revision + 1n, created: 0n }]);
-}
-
-async function refresh(parts: ReleaseParts, ...keys: (string | undefined)[]): Promise<void> {
-  for (const key of keys) if (key !== undefined) learnNow(parts.mirror, key, await parts.store.get(key));
+/** Brings the mirror to what etcd has now under the keys. A key that is absent was deleted no later than this read. */
+export async function refresh(
+  parts: { store: Pick<Store, "read">; mirror: Pick<Mirror, "learn"> },
+  ...keys: (string | undefined)[]
+): Promise<void> {
+  const wanted = keys.filter((key) => key !== undefined);
+  const { revision, values } = await parts.store.read(wanted);
+  parts.mirror.learn(wanted.map((key) => values.get(key) ?? { key, value: undefined, revision, created: 0n }));
 }
 
 function refuseWhenUnknown(mirror: Pick<Mirror, "state">): void {

@@ -27,7 +27,7 @@ const patienceMs = 2_000;
  */
 const settleMs = 2_000;
 /** Between two looks at the folder, for what the plugin wrote while it could not reach us. */
-const scanMs = 30_000;
+const scanMs = 5_000;
 
 /** Works off the journal. */
 export class Replay {
@@ -64,19 +64,22 @@ export class Replay {
     }
   }
 
-  /** One round over all entries. @returns whether some are left. */
-  async all(): Promise<"nothing" | "some"> {
+  /** One round over all entries. @returns what is left: nothing, what only waits, or what failed. */
+  async all(): Promise<"nothing" | "waiting" | "failed"> {
     const { journal, mirror } = this.parts;
     const entries = journal.entries();
     const { inSync, connected } = mirror.state();
     if (entries.length === 0) return "nothing";
-    if (!inSync || !connected) return "some";
+    if (!inSync || !connected) return "waiting";
+    let failed = false;
     for (let i = 0; i < entries.length; i += together) {
       const group = entries.slice(i, i + together);
       const ends = await Promise.all(group.map((entry) => this.#one(entry)));
-      if (ends.includes("away")) return "some";
+      failed ||= ends.some((end) => end !== "done");
+      if (ends.includes("away")) return "failed";
     }
-    return journal.entries().length > 0 ? "some" : "nothing";
+    if (failed) return "failed";
+    return journal.entries().length > 0 ? "waiting" : "nothing";
   }
 
   async #one(entry: JournalEntry): Promise<"done" | "later" | "away"> {

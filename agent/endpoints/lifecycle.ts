@@ -32,7 +32,7 @@ export { type AddStep, addSteps } from "./request.ts";
 export interface LifecycleDeps {
   /** This node's name. */
   node: string;
-  store: Pick<Store, "get" | "txn">;
+  store: Pick<Store, "read" | "txn">;
   mirror: Pick<Mirror, "get" | "list" | "learn" | "state" | "revision">;
   allocator: Pick<Allocator, "assign" | "release">;
   wiring: Pick<Wiring, "connect" | "disconnect" | "inspect">;
@@ -50,6 +50,8 @@ export interface LifecycleDeps {
 
 /** How long etcd may be silent before a DEL goes to the journal. */
 const removePatienceMs = 1_000;
+/** How often the journal looks whether etcd is back. */
+const lookAgainMs = 250;
 /** How long an ADD waits for a connection to etcd that has just broken. */
 const connectMs = 1_000;
 
@@ -193,9 +195,13 @@ export class Lifecycle {
     const backoff = new Backoff({ firstMs: 200, maxMs: 5_000, clock });
     while (!signal.aborted) {
       const left = await this.#replay.all();
-      if (left === "nothing") backoff.reset();
-      const pause = left === "nothing" ? this.#replay.wanted(signal) : backoff.wait(signal);
-      await pause.catch(() => {}); // aborted: the loop's condition ends it
+      if (left !== "failed") backoff.reset();
+      const pauses = {
+        nothing: () => this.#replay.wanted(signal),
+        waiting: () => clock.sleep(lookAgainMs, signal),
+        failed: () => backoff.wait(signal),
+      };
+      await pauses[left]().catch(() => {}); // aborted: the loop's condition ends it
     }
   }
 
