@@ -1,8 +1,8 @@
 import { isObject } from "../lib/json64.ts";
 import { goFloat } from "../datastore/columns.ts";
-import { goNameOf } from "../datastore/fields.ts";
+import { goNameOf } from "../datastore/schema/fields.ts";
 import type { Kind, Resource } from "../datastore/kind.ts";
-import type { Field } from "../datastore/schema.ts";
+import type { Field } from "../datastore/schema/schema.ts";
 import { badInput } from "./command.ts";
 import type { Found } from "./found.ts";
 

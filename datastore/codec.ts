@@ -1,5 +1,5 @@
 import { isObject, type Json, parseJson, writeJson } from "../lib/json64.ts";
-import { always, anything, integer64, list, map, object, text } from "./fields.ts";
+import { always, anything, integer64, list, map, object, text } from "./schema/fields.ts";
 import { apiVersion, type Kind, type Metadata, type Resource } from "./kind.ts";
 import { kindByName } from "./kinds/index.ts";
 import { parseKey } from "./keys.ts";

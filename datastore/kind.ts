@@ -1,6 +1,6 @@
 import type { Problem } from "../lib/problem.ts";
-import type { Refuse } from "./fields.ts";
-import type { Field } from "./schema.ts";
+import type { Refuse } from "./schema/fields.ts";
+import type { Field } from "./schema/schema.ts";
 import type { KeyValue, Range } from "./store.ts";
 
 /** Metadata of a resource (Kubernetes' ObjectMeta; unknown members are kept). */

@@ -1,4 +1,4 @@
-import type { Refuse } from "./fields.ts";
+import type { Refuse } from "./schema/fields.ts";
 import type { Metadata } from "./kind.ts";
 import { isResourceName, labelValueErrors, maxNameLength, qualifiedNameErrors, subdomainText } from "./names.ts";
 

@@ -1,5 +1,5 @@
 import type { FieldProblem } from "../lib/problem.ts";
-import type { Refuse } from "./fields.ts";
+import type { Refuse } from "./schema/fields.ts";
 import type { Kind, Resource } from "./kind.ts";
 import { checkMetadata } from "./metadata.ts";
 import { invalid } from "./problems.ts";

@@ -1,5 +1,5 @@
 import { felixConfiguration, parameterNames } from "../datastore/kinds/felix_configuration.ts";
-import type { Field } from "../datastore/schema.ts";
+import type { Field } from "../datastore/schema/schema.ts";
 
 /** Parameters that Felix takes from its environment or file only, and those whose field has quite another name. */
 const otherParameters = [

@@ -1,4 +1,4 @@
-import { always, integer64, object, text } from "../fields.ts";
+import { always, integer64, object, text } from "../schema/fields.ts";
 
 /** A Kubernetes status condition. */
 export const condition = () =>

@@ -1,8 +1,8 @@
-import { flag, given, list, number, type Refuse, text } from "../fields.ts";
+import { flag, given, list, number, type Refuse, text } from "../schema/fields.ts";
 import type { Metadata } from "../kind.ts";
 import { labelOnlyText, maxNameLength } from "../names.ts";
-import type { ObjectOf } from "../schema.ts";
-import * as tags from "../tags.ts";
+import type { ObjectOf } from "../schema/schema.ts";
+import * as tags from "../schema/tags.ts";
 import { nameColumn, pointer, specColumn } from "../columns.ts";
 import { rule } from "./rule.ts";
 

@@ -1,8 +1,8 @@
-import { always, flag, given, integer, list, object, type Refuse, text } from "../fields.ts";
+import { always, flag, given, integer, list, object, type Refuse, text } from "../schema/fields.ts";
 import { defineKind, type Resource } from "../kind.ts";
-import { asNumber, duration } from "../scalars.ts";
-import type { Of } from "../schema.ts";
-import * as tags from "../tags.ts";
+import { asNumber, duration } from "../schema/scalars.ts";
+import type { Of } from "../schema/schema.ts";
+import * as tags from "../schema/tags.ts";
 import { nameColumn, specColumn } from "../columns.ts";
 import { bgpPassword } from "./bgp_peer.ts";
 

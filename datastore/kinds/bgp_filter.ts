@@ -1,8 +1,8 @@
-import { always, given, integer, list, object, text } from "../fields.ts";
+import { always, given, integer, list, object, text } from "../schema/fields.ts";
 import { defineKind, type Resource } from "../kind.ts";
-import { asNumber } from "../scalars.ts";
-import type { Of } from "../schema.ts";
-import * as tags from "../tags.ts";
+import { asNumber } from "../schema/scalars.ts";
+import type { Of } from "../schema/schema.ts";
+import * as tags from "../schema/tags.ts";
 import { nameColumn, specColumn } from "../columns.ts";
 
 // The schema spells the numbers out digit by digit, because its patterns cannot compare.

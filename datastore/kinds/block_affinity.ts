@@ -1,6 +1,6 @@
-import { always, object, scalar, text } from "../fields.ts";
+import { always, object, scalar, text } from "../schema/fields.ts";
 import { defineKind, type Resource } from "../kind.ts";
-import type { Of } from "../schema.ts";
+import type { Of } from "../schema/schema.ts";
 import { nameColumn, specColumn } from "../columns.ts";
 
 const fields = object({

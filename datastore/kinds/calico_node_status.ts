@@ -1,7 +1,7 @@
-import { always, given, integer, list, nullable, object, text } from "../fields.ts";
+import { always, given, integer, list, nullable, object, text } from "../schema/fields.ts";
 import { defineKind, type Resource } from "../kind.ts";
-import type { Of } from "../schema.ts";
-import * as tags from "../tags.ts";
+import type { Of } from "../schema/schema.ts";
+import * as tags from "../schema/tags.ts";
 import { joined, nameColumn, specColumn } from "../columns.ts";
 
 const classes = ["Agent", "BGP", "Routes"];

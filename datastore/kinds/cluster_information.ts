@@ -1,7 +1,7 @@
-import { always, flag, given, object, text } from "../fields.ts";
+import { always, flag, given, object, text } from "../schema/fields.ts";
 import { defineKind, type Resource } from "../kind.ts";
 import { onlyNamed } from "../problems.ts";
-import type { Of } from "../schema.ts";
+import type { Of } from "../schema/schema.ts";
 import { nameColumn, pointer, specColumn } from "../columns.ts";
 
 const fields = object({

@@ -12,13 +12,13 @@ import {
   type Refuse,
   text,
   type TextOptions,
-} from "../fields.ts";
+} from "../schema/fields.ts";
 import { durationMs } from "../duration.ts";
 import { defineKind, type Resource } from "../kind.ts";
 import { labelPattern } from "../names.ts";
-import { dscp, duration, port, portRange } from "../scalars.ts";
-import type { Of } from "../schema.ts";
-import * as tags from "../tags.ts";
+import { dscp, duration, port, portRange } from "../schema/scalars.ts";
+import type { Of } from "../schema/schema.ts";
+import * as tags from "../schema/tags.ts";
 import { nameColumn } from "../columns.ts";
 
 /** The schema's text of a pattern that JavaScript reads as Go does. */
@@ -310,7 +310,7 @@ export type FelixConfigurationSpec = Of<typeof spec>;
 export type FelixConfiguration = Resource<FelixConfigurationSpec>;
 
 /**
- * Names of the parameters that the fields turn into, where they differ from Go's field name. Durations are in seconds,
+ * Names of the parameters that the fields turn into, where they differ by more than case from the field's. Durations are in seconds,
  * but for iptablesLockProbeInterval (milliseconds).
  */
 export const parameterNames: Readonly<Record<string, string>> = {
@@ -325,6 +325,9 @@ export const parameterNames: Readonly<Record<string, string>> = {
   endpointReportingDelay: "EndpointReportingDelaySecs",
   usageReportingInitialDelay: "UsageReportingInitialDelaySecs",
   usageReportingInterval: "UsageReportingIntervalSecs",
+  externalNodesList: "ExternalNodesCIDRList",
+  bpfConntrackMode: "BPFConntrackCleanupMode",
+  wireguardKeepAlive: "WireguardPersistentKeepAlive",
 };
 
 /** The kind. */

@@ -1,8 +1,8 @@
-import { always, integer, list, object, text } from "../fields.ts";
+import { always, integer, list, object, text } from "../schema/fields.ts";
 import { defineKind, type Resource } from "../kind.ts";
-import { protocol } from "../scalars.ts";
-import type { Of } from "../schema.ts";
-import * as tags from "../tags.ts";
+import { protocol } from "../schema/scalars.ts";
+import type { Of } from "../schema/schema.ts";
+import * as tags from "../schema/tags.ts";
 import { joined, nameColumn, specColumn } from "../columns.ts";
 import { hasPorts } from "./rule.ts";
 

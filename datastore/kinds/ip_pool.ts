@@ -1,11 +1,11 @@
 import { formatCidr, formatIp, overlaps, parseCidr, sameIp, tryParseCidr, tryParseNet } from "../../lib/ip.ts";
-import { always, flag, given, integer, list, object, type Refuse, text } from "../fields.ts";
+import { always, flag, given, integer, list, object, type Refuse, text } from "../schema/fields.ts";
 import { blockFamilyPrefix, parseIpamKey } from "../ipam_keys.ts";
 import { defineKind, type Needs, type Resource, resourcePrefix } from "../kind.ts";
 import { identify, invalid } from "../problems.ts";
-import type { Of } from "../schema.ts";
+import type { Of } from "../schema/schema.ts";
 import { prefixRange } from "../store.ts";
-import * as tags from "../tags.ts";
+import * as tags from "../schema/tags.ts";
 import { nameColumn, pointer, specColumn } from "../columns.ts";
 import { condition } from "./_condition.ts";
 import { storedSpec } from "./_references.ts";

@@ -1,6 +1,6 @@
-import { always, flag, given, integer, object, text } from "../fields.ts";
+import { always, flag, given, integer, object, text } from "../schema/fields.ts";
 import { defineKind, type Resource } from "../kind.ts";
-import type { Of } from "../schema.ts";
+import type { Of } from "../schema/schema.ts";
 import { nameColumn } from "../columns.ts";
 
 const fields = object({

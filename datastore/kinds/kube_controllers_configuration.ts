@@ -1,10 +1,10 @@
-import { always, given, integer, list, map, object, text } from "../fields.ts";
+import { always, given, integer, list, map, object, text } from "../schema/fields.ts";
 import { defineKind, type Resource } from "../kind.ts";
 import { maxNameLength } from "../names.ts";
 import { invalid, onlyNamed } from "../problems.ts";
-import { duration } from "../scalars.ts";
-import type { Of } from "../schema.ts";
-import * as tags from "../tags.ts";
+import { duration } from "../schema/scalars.ts";
+import type { Of } from "../schema/schema.ts";
+import * as tags from "../schema/tags.ts";
 import { nameColumn } from "../columns.ts";
 import { checkAnnotations } from "../metadata.ts";
 

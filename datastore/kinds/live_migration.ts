@@ -1,6 +1,6 @@
-import { always, given, object, text } from "../fields.ts";
+import { always, given, object, text } from "../schema/fields.ts";
 import { defineKind, type Resource } from "../kind.ts";
-import type { Of } from "../schema.ts";
+import type { Of } from "../schema/schema.ts";
 import { nameColumn } from "../columns.ts";
 
 const workload = { hostname: text(), orchestratorID: text(), workloadID: text() };

@@ -1,7 +1,7 @@
-import { always, list, object, type Refuse, text } from "../fields.ts";
+import { always, list, object, type Refuse, text } from "../schema/fields.ts";
 import { defineKind, type Metadata, type Resource } from "../kind.ts";
-import type { Of } from "../schema.ts";
-import * as tags from "../tags.ts";
+import type { Of } from "../schema/schema.ts";
+import * as tags from "../schema/tags.ts";
 import { joined, nameColumn, specColumn } from "../columns.ts";
 
 /** Members of both sorts of network sets. */

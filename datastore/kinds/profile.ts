@@ -1,8 +1,8 @@
-import { always, list, map, object, text } from "../fields.ts";
+import { always, list, map, object, text } from "../schema/fields.ts";
 import { defineKind, type Resource } from "../kind.ts";
 import { alreadyExists, notSupported } from "../problems.ts";
-import type { Of } from "../schema.ts";
-import * as tags from "../tags.ts";
+import type { Of } from "../schema/schema.ts";
+import * as tags from "../schema/tags.ts";
 import { nameColumn, pairs, specColumn } from "../columns.ts";
 import { rule } from "./rule.ts";
 

@@ -1,9 +1,9 @@
 import { tryParseCidr } from "../../lib/ip.ts";
-import { always, given, integer, list, map, object, type Refuse, text } from "../fields.ts";
-import { type Port, port, portRange, type Protocol, protocol } from "../scalars.ts";
-import type { ObjectOf, Of } from "../schema.ts";
+import { always, given, integer, list, map, object, type Refuse, text } from "../schema/fields.ts";
+import { type Port, port, portRange, type Protocol, protocol } from "../schema/scalars.ts";
+import type { ObjectOf, Of } from "../schema/schema.ts";
 import { lex } from "../selector/lex.ts";
-import * as tags from "../tags.ts";
+import * as tags from "../schema/tags.ts";
 import { checkAnnotations } from "../metadata.ts";
 
 const actions = ["Allow", "Deny", "Log", "Pass"];

@@ -1,7 +1,7 @@
-import { always, anything, given, integer, list, map, object, text } from "../fields.ts";
+import { always, anything, given, integer, list, map, object, text } from "../schema/fields.ts";
 import { defineKind, type Resource } from "../kind.ts";
 import { maxNameLength } from "../names.ts";
-import type { Of } from "../schema.ts";
+import type { Of } from "../schema/schema.ts";
 import { nameColumn, specColumn } from "../columns.ts";
 
 const labelSelector = () =>

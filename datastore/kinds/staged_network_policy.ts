@@ -1,7 +1,7 @@
-import { always, object } from "../fields.ts";
+import { always, object } from "../schema/fields.ts";
 import { defineKind, type Resource } from "../kind.ts";
 import { networkPolicyPattern } from "../names.ts";
-import type { Of } from "../schema.ts";
+import type { Of } from "../schema/schema.ts";
 import {
   checkPolicyName,
   checkPolicySchema,

@@ -1,9 +1,9 @@
-import { always, given, list, number, object, text } from "../fields.ts";
+import { always, given, list, number, object, text } from "../schema/fields.ts";
 import { defineKind, type Resource } from "../kind.ts";
 import { labelOnlyText, labelPattern, maxLabelLength } from "../names.ts";
 import { notSupported } from "../problems.ts";
-import type { Of } from "../schema.ts";
-import * as tags from "../tags.ts";
+import type { Of } from "../schema/schema.ts";
+import * as tags from "../schema/tags.ts";
 import { nameColumn, pointer, specColumn } from "../columns.ts";
 import { condition } from "./_condition.ts";
 import { tierIsEmpty } from "./_references.ts";

@@ -1,11 +1,11 @@
 import { contains } from "../../lib/ip.ts";
-import { always, given, integer, integer64, list, object, type Refuse, text } from "../fields.ts";
+import { always, given, integer, integer64, list, object, type Refuse, text } from "../schema/fields.ts";
 import { defineKind, type Resource } from "../kind.ts";
 import { endpointName } from "../names.ts";
 import { invalid } from "../problems.ts";
-import { dscp, protocol } from "../scalars.ts";
-import type { Of } from "../schema.ts";
-import * as tags from "../tags.ts";
+import { dscp, protocol } from "../schema/scalars.ts";
+import type { Of } from "../schema/schema.ts";
+import * as tags from "../schema/tags.ts";
 import { joined, nameColumn, specColumn } from "../columns.ts";
 import { hasPorts } from "./rule.ts";
 

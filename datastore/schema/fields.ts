@@ -1,6 +1,6 @@
-import { isObject } from "../lib/json64.ts";
-import type { FieldProblem } from "../lib/problem.ts";
-import { tryParseCidr } from "../lib/ip.ts";
+import { isObject } from "../../lib/json64.ts";
+import type { FieldProblem } from "../../lib/problem.ts";
+import { tryParseCidr } from "../../lib/ip.ts";
 import type { Field, Members, Mismatch, ObjectOf } from "./schema.ts";
 
 /** A rule on one value that Calico's client checks by a struct tag. `ok` gets a value that is not empty. */

@@ -1,4 +1,4 @@
-import type { FieldProblem } from "../lib/problem.ts";
+import type { FieldProblem } from "../../lib/problem.ts";
 
 /**
  * When a member is written, as Go's client writes it: `nonzero` = left out when it is the zero value (`omitempty`),

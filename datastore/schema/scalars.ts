@@ -1,7 +1,7 @@
-import type { FieldProblem } from "../lib/problem.ts";
-import { canonicalDuration, parseDuration } from "./duration.ts";
+import type { FieldProblem } from "../../lib/problem.ts";
+import { canonicalDuration, parseDuration } from "../duration.ts";
 import { type FieldOptions, type Pattern, type Refuse, scalar, tagReason } from "./fields.ts";
-import { isPortName } from "./names.ts";
+import { isPortName } from "../names.ts";
 import type { Field } from "./schema.ts";
 
 /** A port of a rule: a number, a range `"8000:8080"`, or the name of a port of the endpoint. */

@@ -1,6 +1,6 @@
-import { type Ip, sameIp, tryParseCidrOrIp, tryParseIp, tryParseNet } from "../lib/ip.ts";
+import { type Ip, sameIp, tryParseCidrOrIp, tryParseIp, tryParseNet } from "../../lib/ip.ts";
 import type { Tag } from "./fields.ts";
-import { isPortName, isQualifiedName, isResourceName, isSelector, labelValuePattern } from "./names.ts";
+import { isPortName, isQualifiedName, isResourceName, isSelector, labelValuePattern } from "../names.ts";
 
 /** A tag for text that is not empty. */
 const textTag = (name: string, ok: (value: string) => boolean): Tag<string> => ({

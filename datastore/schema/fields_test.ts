@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { always, flag, given, integer, integer64, list, map, nullable, number, object, text } from "./fields.ts";
 import type { Field } from "./schema.ts";
-import type { FieldProblem } from "../lib/problem.ts";
+import type { FieldProblem } from "../../lib/problem.ts";
 
 function problemsOf(field: Field, value: unknown): string[] {
   const problems: FieldProblem[] = [];
