@@ -21,17 +21,28 @@ export interface RunResult {
   stderr: string;
 }
 
+/** A program that runs. */
+export interface Running {
+  /** Process id, in our process namespace. */
+  pid: number;
+  /** As run() answers. */
+  result: Promise<RunResult>;
+}
+
 /**
  * Runs a program to its end; the only spawner of the project. Programs, not shells: a grandchild that holds the pipe
  * would hold us. Both outputs are drained while stdin is written, so a full pipe never deadlocks.
  * @throws Problem "unavailable" when the program does not exist or overruns its deadline; a non-zero code is a result.
  */
 export async function run(program: string, args: string[], options: RunOptions = {}): Promise<RunResult> {
-  const timeoutMs = options.timeoutMs ?? 30_000;
+  return await start(program, args, options).result;
+}
+
+/** run() for callers that need the process id while it runs. @throws Problem "unavailable" when it does not exist. */
+export function start(program: string, args: string[], options: RunOptions = {}): Running {
   const where = [program, ...args].join(" ");
-  let child: Deno.ChildProcess;
   try {
-    child = new Deno.Command(program, {
+    const child = new Deno.Command(program, {
       args,
       stdin: options.stdin === undefined ? "null" : "piped",
       stdout: "piped",
@@ -40,9 +51,19 @@ export async function run(program: string, args: string[], options: RunOptions =
       clearEnv: options.clearEnv,
       cwd: options.cwd,
     }).spawn();
+    return { pid: child.pid, result: ended(child, program, where, options) };
   } catch (error) {
     throw new Problem({ code: "unavailable", what: `${program} cannot be started`, where, cause: error });
   }
+}
+
+async function ended(
+  child: Deno.ChildProcess,
+  program: string,
+  where: string,
+  options: RunOptions,
+): Promise<RunResult> {
+  const timeoutMs = options.timeoutMs ?? 30_000;
   const max = options.maxOutputBytes ?? 4 << 20;
   const outputs = [drain(child.stdout, max), drain(child.stderr, max)] as const;
   let late = false;

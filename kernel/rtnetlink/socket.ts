@@ -75,9 +75,12 @@ export class RtSocket implements Disposable {
     this.#fd = fd;
   }
 
-  /** Opens one in `netns`, or in the calling thread's namespace. @throws Problem "kernel", "unsupported". */
-  static open(netns?: Netns): RtSocket {
-    const open = () => openNetlink([], 1 << 20);
+  /**
+   * Opens one in `netns`, or in the calling thread's namespace. @param protocol 0 = NETLINK_ROUTE, 12 = NETLINK_NETFILTER.
+   * @throws Problem "kernel", "unsupported".
+   */
+  static open(netns?: Netns, protocol = 0): RtSocket {
+    const open = () => openNetlink([], 1 << 20, protocol);
     try {
       return new RtSocket(netns ? inNetns(netns, open) : open());
     } catch (cause) {

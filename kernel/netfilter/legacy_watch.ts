@@ -1,0 +1,197 @@
+import { createHash } from "node:crypto";
+import type { Clock } from "../../lib/clock.ts";
+import { Problem } from "../../lib/problem.ts";
+import { cString, lastError, libc } from "../_ffi.ts";
+import { inNetns, type Netns } from "../netns.ts";
+import type { TableKey } from "./chain.ts";
+import type { TableWatch } from "./table_watch.ts";
+
+const SOCK_RAW_CLOEXEC = 3 | 0o2000000;
+const IPPROTO_RAW = 255;
+/** IPT_SO_GET_INFO and IPT_SO_GET_ENTRIES; IPv6 has the same numbers (linux/netfilter_ipv4/ip_tables.h). */
+const option = { info: 64, entries: 65 };
+/** By family: address family, socket level, and where things are in `struct ipt_entry` / `struct ip6t_entry`. */
+const layout = {
+  4: { domain: 2, level: 0, nextOffset: 90, counters: 96 },
+  6: { domain: 10, level: 41, nextOffset: 142, counters: 152 },
+} as const;
+/** `struct ipt_getinfo`: name 32, valid_hooks, hook_entry[5], underflow[5], num_entries, size. */
+const infoBytes = 84;
+/** `struct ipt_get_entries`: name 32, size, padding; then the entries. */
+const entriesHead = 40;
+
+/** The kernel's own description of a table, cheap to get: 84 bytes. */
+interface Info {
+  entries: number;
+  size: number;
+  /** Hook entries and underflows with both numbers: changes when a rule is moved between built-in chains. */
+  shape: string;
+}
+
+interface Seen {
+  info: Info;
+  /** Hash of all entries with their counters masked; undefined until it is taken. */
+  content: string | undefined;
+  contentDueMs: number;
+  foreign: number;
+  /** Programs of ours that write it now. */
+  writers: number;
+}
+
+/** How the legacy tables are watched. */
+export interface LegacyWatchOptions {
+  clock: Clock;
+  netns?: Netns;
+  /** Time between two looks at the counts. Default 200. */
+  everyMs?: number;
+  /** Shortest time between two looks at all entries of a table. Default 2,000; longer when the look costs more. */
+  contentEveryMs?: number;
+}
+
+/** A look at all entries may take this part of the time. */
+const contentShare = 0.001;
+
+/**
+ * Watches legacy tables, of whose changes the kernel does not tell: number and size of the entries a few times a second
+ * (a microsecond each), their content every few seconds. A program that replaces a rule by another of the same size is
+ * noticed by the latter only.
+ * @throws Problem "kernel" when there is no such table.
+ */
+export function watchLegacy(options: LegacyWatchOptions): TableWatch {
+  return new LegacyWatch({ everyMs: 200, contentEveryMs: 2_000, ...options });
+}
+
+class LegacyWatch implements TableWatch {
+  readonly #fds = new Map<4 | 6, number>();
+  readonly #seen = new Map<TableKey, Seen>();
+  constructor(private readonly options: LegacyWatchOptions & { everyMs: number; contentEveryMs: number }) {}
+
+  foreign(table: TableKey): number {
+    const seen = this.#seen.get(table) ?? this.#first(table);
+    this.#look(table, seen);
+    return seen.foreign;
+  }
+
+  begin(table: TableKey, _pid: number): void {
+    const seen = this.#seen.get(table) ?? this.#first(table);
+    seen.writers++;
+  }
+
+  end(table: TableKey, _pid: number, entries: number | undefined): void {
+    const seen = this.#seen.get(table)!;
+    seen.writers--;
+    const info = this.#info(table);
+    if (entries === undefined) return this.#changed(seen, info);
+    if (info.entries !== seen.info.entries + entries) seen.foreign++;
+    seen.info = info;
+    this.#forgetContent(seen);
+  }
+
+  async *changes(signal: AbortSignal): AsyncGenerator<TableKey[]> {
+    const told = new Map<TableKey, number>();
+    for (const [table, { foreign }] of this.#seen) told.set(table, foreign);
+    while (!signal.aborted) {
+      const changed: TableKey[] = [];
+      for (const [table, seen] of this.#seen) {
+        this.#look(table, seen);
+        this.#lookInside(table, seen);
+        if (seen.foreign !== (told.get(table) ?? 0)) changed.push(table);
+        told.set(table, seen.foreign);
+      }
+      if (changed.length > 0) yield changed;
+      else await this.options.clock.sleep(this.options.everyMs, signal).catch(() => {});
+    }
+  }
+
+  #first(table: TableKey): Seen {
+    const seen = { info: this.#info(table), content: undefined, contentDueMs: 0, foreign: 0, writers: 0 };
+    this.#seen.set(table, seen);
+    return seen;
+  }
+
+  #look(table: TableKey, seen: Seen): void {
+    if (seen.writers > 0) return;
+    this.#changed(seen, this.#info(table));
+  }
+
+  #changed(seen: Seen, info: Info): void {
+    if (info.shape === seen.info.shape) return;
+    seen.info = info;
+    seen.foreign++;
+    this.#forgetContent(seen);
+  }
+
+  #forgetContent(seen: Seen): void {
+    seen.content = undefined;
+    seen.contentDueMs = 0;
+  }
+
+  #lookInside(table: TableKey, seen: Seen): void {
+    const { clock, contentEveryMs } = this.options;
+    const start = clock.monotonicMs();
+    if (seen.writers > 0 || seen.contentDueMs > start) return;
+    const content = this.#content(table, seen.info.size);
+    const took = clock.monotonicMs() - start;
+    seen.contentDueMs = start + Math.max(contentEveryMs, took / contentShare);
+    // undefined: the size changed just now, which the next look at the counts sees.
+    if (content === undefined) return this.#forgetContent(seen);
+    if (seen.content !== undefined && seen.content !== content) seen.foreign++;
+    seen.content = content;
+  }
+
+  #info(table: TableKey): Info {
+    const bytes = this.#ask(table, option.info, infoBytes);
+    if (!bytes) {
+      throw new Problem({ code: "kernel", what: "table cannot be looked at", where: table, cause: lastError() });
+    }
+    const view = new DataView(bytes.buffer);
+    const entries = view.getUint32(76, true), size = view.getUint32(80, true);
+    const words = Array.from({ length: 12 }, (_, i) => view.getUint32(36 + 4 * i, true));
+    return { entries, size, shape: words.join(" ") };
+  }
+
+  #content(table: TableKey, size: number): string | undefined {
+    const bytes = this.#ask(table, option.entries, entriesHead + size, size);
+    if (!bytes) return undefined;
+    const { nextOffset, counters } = layout[familyOf(table)];
+    const view = new DataView(bytes.buffer);
+    for (let at = entriesHead; at < bytes.length;) {
+      bytes.fill(0, at + counters, at + counters + 16);
+      const next = view.getUint16(at + nextOffset, true);
+      if (next === 0) return undefined;
+      at += next;
+    }
+    return createHash("sha1").update(bytes).digest("base64");
+  }
+
+  /** getsockopt() about a table; undefined when it is refused. */
+  #ask(table: TableKey, name: number, length: number, size?: number): Uint8Array<ArrayBuffer> | undefined {
+    const bytes = new Uint8Array(length);
+    bytes.set(cString(table.slice(2)));
+    if (size !== undefined) new DataView(bytes.buffer).setUint32(32, size, true);
+    const lengthBytes = new Uint8Array(4);
+    new DataView(lengthBytes.buffer).setUint32(0, length, true);
+    const family = familyOf(table);
+    const answer = libc().getsockopt(this.#fd(family), layout[family].level, name, bytes, lengthBytes);
+    return answer === 0 ? bytes : undefined;
+  }
+
+  #fd(family: 4 | 6): number {
+    const known = this.#fds.get(family);
+    if (known !== undefined) return known;
+    const open = () => libc().socket(layout[family].domain, SOCK_RAW_CLOEXEC, IPPROTO_RAW);
+    const fd = this.options.netns ? inNetns(this.options.netns, open) : open();
+    if (fd < 0) {
+      throw new Problem({ code: "kernel", what: `no raw socket of IPv${family}`, where: "tables", cause: lastError() });
+    }
+    this.#fds.set(family, fd);
+    return fd;
+  }
+
+  [Symbol.dispose](): void {
+    for (const fd of this.#fds.values()) libc().close(fd);
+    this.#fds.clear();
+  }
+}
+
+const familyOf = (table: TableKey): 4 | 6 => (table.startsWith("4") ? 4 : 6);
