@@ -18,6 +18,8 @@ export interface Pool extends PoolEncapsulation {
   /** False when disabled, being deleted, or with status condition Allocatable = False: nothing new is given. */
   enabled: boolean;
   uses: Use[];
+  /** Packets that leave all pools get the host's address. */
+  natOutgoing: boolean;
   /** assignmentMode Manual: only on request. */
   manual: boolean;
   nodeSelector: Selector;
@@ -52,6 +54,7 @@ export function decodePool(kv: KeyValue): Pool {
     blockSize,
     enabled: spec.disabled !== true && !metadata.deletionTimestamp && !isUnallocatable && cidr.len <= blockSize,
     uses: spec.allowedUses as Use[],
+    natOutgoing: spec.natOutgoing === true,
     manual: spec.assignmentMode === "Manual",
     nodeSelector: selectorAt(kv, "spec.nodeSelector", spec.nodeSelector!),
     namespaceSelector: spec.namespaceSelector

@@ -1,0 +1,168 @@
+import { bits, type Cidr, cidrOf, type Family, formatIp, type Ip, tryParseIp, tryParseNet } from "../../lib/ip.ts";
+import { isObject } from "../../lib/json64.ts";
+import { messageOf } from "../../lib/problem.ts";
+import { decodeResource, isUndecodable } from "../../datastore/codec.ts";
+import { kindPrefix, parseKey, resourceKey } from "../../datastore/keys.ts";
+import type { Changes } from "../../datastore/mirror.ts";
+import { parseEndpointName } from "../../datastore/names.ts";
+import type { KeyValue } from "../../datastore/store.ts";
+import { encapsulationOf } from "../../ipam/pools/encapsulation.ts";
+import { decodePool, type Pool } from "../../ipam/pools/pool.ts";
+import type { SettingProblem } from "../settings.ts";
+import type { HostInterface } from "./host_interfaces.ts";
+import type { FilterFacts } from "./program.ts";
+import { type FilterParameters, filterParameters, settingsOf } from "./settings.ts";
+
+type Spec = Record<string, unknown>;
+
+/** What the kernel tells. */
+export interface KernelFacts {
+  /** This host's interfaces but those of workloads. */
+  interfaces: readonly HostInterface[];
+  /** The kernel has IPv6. */
+  ipv6: boolean;
+}
+
+const kinds = ["IPPool", "Node", "FelixConfiguration", "BGPConfiguration", "WorkloadEndpoint"] as const;
+
+/**
+ * What the rules depend on besides policy, kept up to date by the mirror's changes: settings, pools, nodes, floating
+ * addresses. A value that cannot be read is told of and the last good one stays.
+ */
+export class FactInputs {
+  readonly #node: string;
+  readonly #env: (name: string) => string | undefined;
+  readonly #pools = new Map<string, Pool>();
+  readonly #nodes = new Map<string, Spec>();
+  readonly #specs = new Map<string, Spec>();
+  /** Pairs of external and internal address, by the key of the endpoint. */
+  readonly #nats = new Map<string, [string, string][]>();
+
+  constructor(node: string, env: (name: string) => string | undefined) {
+    this.#node = node;
+    this.#env = env;
+  }
+
+  /** Takes a step of the mirror. @returns whether facts() may have changed, and what could not be read. */
+  update({ set, deleted }: Pick<Changes, "set" | "deleted">): { changed: boolean; broken: Map<string, string> } {
+    const broken = new Map<string, string>();
+    let changed = false;
+    for (const kv of set) {
+      if (!this.#concerns(kv.key)) continue;
+      try {
+        changed = this.#read(kv) || changed;
+      } catch (error) {
+        broken.set(kv.key, messageOf(error));
+      }
+    }
+    for (const key of deleted) {
+      for (const map of [this.#pools, this.#nodes, this.#specs, this.#nats]) changed = map.delete(key) || changed;
+    }
+    return { changed, broken };
+  }
+
+  /** The parameters in force, and those that are not understood. */
+  parameters(): { settings: FilterParameters; problems: SettingProblem[] } {
+    const spec = (name: string) => this.#specs.get(resourceKey("FelixConfiguration", name));
+    return filterParameters({ env: this.#env, ofNode: spec(`node.${this.#node}`), ofCluster: spec("default") });
+  }
+
+  /** What the rules depend on, now. */
+  facts(p: FilterParameters, kernel: KernelFacts): FilterFacts {
+    const pools = [...this.#pools.values()];
+    const families: Family[] = p.ipv6 && kernel.ipv6 ? [4, 6] : [4];
+    const kindsOf = (v: Family) =>
+      new Set(pools.filter((pool) => pool.cidr.v === v).map((pool) => encapsulationOf(pool).kind));
+    const settings = families.map((v) =>
+      settingsOf(p, v, {
+        ipip: kindsOf(4).has("ipip"),
+        vxlan: kindsOf(v).has("vxlan"),
+        devices: this.#tunnelDevices(v),
+      })
+    );
+    const hosts = this.#hosts();
+    return {
+      settings,
+      masqueradePools: pools.filter((pool) => pool.natOutgoing).map((pool) => pool.cidr),
+      pools: pools.filter((pool) => pool.uses.some((use) => use !== "LoadBalancer")).map((pool) => pool.cidr),
+      ownAddresses: kernel.interfaces.flatMap((i) => i.addresses),
+      allHosts: hosts.map(({ ip }) => cidrOf(ip, bits(ip.v))),
+      vxlanHosts: hosts.filter(({ node }) => node !== this.#node).map(({ ip }) => cidrOf(ip, bits(ip.v))),
+      serviceCidrs: this.#serviceCidrs(),
+      floatingIps: this.#floatingIps(),
+      interfaces: kernel.interfaces,
+    };
+  }
+
+  #concerns(key: string): boolean {
+    if (key.startsWith(kindPrefix("WorkloadEndpoint"))) {
+      return parseEndpointName(key.slice(key.lastIndexOf("/") + 1))?.node === this.#node;
+    }
+    return kinds.some((kind) => key.startsWith(kindPrefix(kind)));
+  }
+
+  #read(kv: KeyValue): boolean {
+    const parsed = parseKey(kv.key);
+    if (parsed?.is !== "resource") return false;
+    if (parsed.kind === "IPPool") {
+      this.#pools.set(kv.key, decodePool(kv));
+      return true;
+    }
+    const resource = decodeResource(kv);
+    if (!resource || isUndecodable(resource)) throw new Error(resource?.why ?? "no resource has such a key");
+    const spec = isObject(resource.spec) ? resource.spec as Spec : {};
+    if (parsed.kind === "WorkloadEndpoint") return this.#readNats(kv.key, spec);
+    (parsed.kind === "Node" ? this.#nodes : this.#specs).set(kv.key, spec);
+    return true;
+  }
+
+  /** Most endpoints have none, and then nothing changes. */
+  #readNats(key: string, spec: Spec): boolean {
+    const pairs = (Array.isArray(spec.ipNATs) ? spec.ipNATs : []).map((nat: Spec): [string, string] => {
+      const external = tryParseIp(String(nat?.externalIP)), internal = tryParseIp(String(nat?.internalIP));
+      if (!external || !internal) throw new Error("spec.ipNATs: not a pair of addresses");
+      return [formatIp(external), formatIp(internal)];
+    });
+    if (pairs.length === 0) return this.#nats.delete(key);
+    this.#nats.set(key, pairs);
+    return true;
+  }
+
+  #hosts(): { node: string; ip: Ip }[] {
+    return [...this.#nodes].flatMap(([key, spec]) => {
+      const bgp = isObject(spec.bgp) ? spec.bgp as Spec : {};
+      return ["ipv4Address", "ipv6Address"].flatMap((field) => {
+        const text = String(bgp[field] ?? "");
+        const ip = tryParseNet(text)?.ip ?? tryParseIp(text);
+        return ip ? [{ node: key.slice(key.lastIndexOf("/") + 1), ip }] : [];
+      });
+    });
+  }
+
+  /** Devices whose address this Node has: what leaves through them with another address is masqueraded. */
+  #tunnelDevices(family: Family): string[] {
+    const spec = this.#nodes.get(resourceKey("Node", this.#node)) ?? {};
+    const bgp = isObject(spec.bgp) ? spec.bgp as Spec : {};
+    const devices: [Family, string, unknown][] = [
+      [4, "tunl0", bgp.ipv4IPIPTunnelAddr],
+      [4, "vxlan.calico", spec.ipv4VXLANTunnelAddr],
+      [6, "vxlan-v6.calico", spec.ipv6VXLANTunnelAddr],
+    ];
+    return devices.filter(([v, , address]) => v === family && typeof address === "string" && address !== "")
+      .map(([, device]) => device);
+  }
+
+  #serviceCidrs(): string[] {
+    const spec = this.#specs.get(resourceKey("BGPConfiguration", "default")) ?? {};
+    return ["serviceClusterIPs", "serviceExternalIPs", "serviceLoadBalancerIPs"].flatMap((field) => {
+      const blocks = Array.isArray(spec[field]) ? spec[field] as Spec[] : [];
+      return blocks.flatMap((block) => (tryParseNet(String(block?.cidr)) ? [String(block.cidr)] : []));
+    });
+  }
+
+  #floatingIps(): Map<string, string> {
+    const spec = (name: string) => this.#specs.get(resourceKey("FelixConfiguration", name))?.floatingIPs;
+    const said = this.#env("FELIX_FLOATINGIPS") ?? spec(`node.${this.#node}`) ?? spec("default");
+    return said === "Enabled" ? new Map([...this.#nats.values()].flat().sort()) : new Map();
+  }
+}
