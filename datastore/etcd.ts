@@ -159,9 +159,10 @@ class EtcdStore implements Store {
   }
 
   async status(options: CallOptions = {}): Promise<{ clusterId: string; revision: bigint; version: string }> {
-    // A member's own status tells its own revision; a range is answered for the whole cluster.
+    // A member's own status tells its own revision; a range is answered for the whole cluster. Any user of ours may read
+    // this key, which does not exist.
     const [{ header }, { version }] = await Promise.all([
-      this.#range({ ...rangeRequest("/"), limit: 1 }, options),
+      this.#range({ ...rangeRequest("/calico/"), limit: 1 }, options),
       this.#connection.unary<{ version: string }>("Maintenance", "status", {}, { ...options, readOnly: true }),
     ]);
     return { clusterId: header.cluster_id, revision: BigInt(header.revision), version };
