@@ -45,11 +45,11 @@ export async function bench(_args: string[]): Promise<number> {
   for (const [count, atOnce] of [[sequential, 1], ...parallel.map((n) => [n, n])] as [number, number][]) {
     const prefix = `b${atOnce}`;
     await makeNamespaces(host, prefix, count);
-    for (const command of ["ADD", "DEL"] as const) {
+    for (const command of ["VERSION", "ADD", "DEL"] as const) {
       const label = atOnce === 1 ? `${count} ${command} one by one` : `${count} ${command} at once`;
       const [ours, theirs] = await inTurn(host, etcd, subjects, { command, prefix, count, parallel: atOnce });
       rows.push([label, ...cells(ours), ...cells(theirs), ratio(ours, theirs)]);
-      notes.push(`${label}: ${perCall(ours.requests, count)} etcd requests a call`);
+      if (command !== "VERSION") notes.push(`${label}: ${perCall(ours.requests, count)} etcd requests a call`);
       for (const { report } of [ours, theirs]) failures.push(...report.failures);
       const distinct = new Set(ours.report.addresses).size;
       if (distinct !== ours.report.addresses.length) failures.push(`${label}: an address was given twice`);
@@ -138,5 +138,7 @@ async function leaks(etcd: Etcd): Promise<string[]> {
 
 async function machine(): Promise<string> {
   const model = /model name\s*: (.*)/.exec(await Deno.readTextFile("/proc/cpuinfo"))?.[1] ?? Deno.build.arch;
-  return `${navigator.hardwareConcurrency} cores of ${model}, kernel ${Deno.osRelease()}, etcd on loopback with data in memory`;
+  const load = Deno.loadavg()[0]!, cores = navigator.hardwareConcurrency;
+  const busy = load > cores / 2 ? `; BUSY (load ${load.toFixed(1)}): only the ratios say something` : "";
+  return `${cores} cores of ${model}, kernel ${Deno.osRelease()}, etcd on loopback with data in memory${busy}`;
 }

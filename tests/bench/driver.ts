@@ -6,7 +6,8 @@
 /** Calls to make: attachment i is in the namespace `<prefix>-i`; its container's id is made from that name. */
 export interface Plan {
   program: string;
-  command: "ADD" | "DEL";
+  /** VERSION does nothing: what a process costs. */
+  command: "VERSION" | "ADD" | "DEL";
   /** Network configuration, one plugin. */
   config: unknown;
   /** Folder of plugins that the plugin may call. */
@@ -42,15 +43,24 @@ async function call(plan: Plan, i: number, report: Report): Promise<void> {
     stdout: "piped",
     stderr: "null",
   }).spawn();
-  const writer = child.stdin.getWriter();
-  await writer.write(new TextEncoder().encode(JSON.stringify(plan.config)));
-  await writer.close();
+  await feed(child.stdin, JSON.stringify(plan.config));
   const { code, stdout } = await child.output();
   const ms = performance.now() - start;
   const text = new TextDecoder().decode(stdout);
   if (code !== 0) return void report.failures.push(`${plan.command} ${name}: ${text.trim() || `exit code ${code}`}`);
   report.ms.push(ms);
   if (plan.command === "ADD") report.addresses.push(JSON.parse(text).ips[0].address);
+}
+
+/** A plugin may end without reading all of it. */
+async function feed(stdin: WritableStream<Uint8Array>, text: string): Promise<void> {
+  const writer = stdin.getWriter();
+  try {
+    await writer.write(new TextEncoder().encode(text));
+    await writer.close();
+  } catch (error) {
+    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+  }
 }
 
 /** 64 hex digits, as runtimes make them; the same for ADD and DEL. */
