@@ -1,4 +1,4 @@
-import { type Cidr, type Family, type Ip, ipBytes, ipFromBytes, tryParseMac } from "../../lib/ip.ts";
+import { type Cidr, type Family, type Ip, ipBytes, tryParseMac } from "../../lib/ip.ts";
 import { Problem } from "../../lib/problem.ts";
 
 /** Flags of a request (linux/netlink.h). */
@@ -107,23 +107,27 @@ export function macBytes(mac: string): Uint8Array {
   return bytes;
 }
 
-/** The attributes of a body from byte `from` on, by type; of a repeated one the last. The nested flag is dropped. */
-export function attributesOf(body: Uint8Array, from = 0): Map<number, Uint8Array> {
-  const found = new Map<number, Uint8Array>();
-  const view = new DataView(body.buffer, body.byteOffset, body.length);
+/** Visits the attributes of a body from byte `from` on. The nested flag is dropped from the type. */
+export function eachAttribute(body: Uint8Array, from: number, visit: (type: number, value: Uint8Array) => void): void {
   for (let at = from; at + 4 <= body.length;) {
-    const length = view.getUint16(at, true);
-    if (length < 4 || at + length > body.length) break;
-    found.set(view.getUint16(at + 2, true) & 0x3fff, body.subarray(at + 4, at + length));
+    const length = body[at]! | (body[at + 1]! << 8);
+    if (length < 4 || at + length > body.length) return;
+    visit((body[at + 2]! | (body[at + 3]! << 8)) & 0x3fff, body.subarray(at + 4, at + length));
     at += pad(length);
   }
+}
+
+/** The attributes of a body from byte `from` on, by type; of a repeated one the last. */
+export function attributesOf(body: Uint8Array, from = 0): Map<number, Uint8Array> {
+  const found = new Map<number, Uint8Array>();
+  eachAttribute(body, from, (type, value) => found.set(type, value));
   return found;
 }
 
 /** Reads a u32 or the first four bytes of a longer value; undefined when absent. */
 export function readU32(value: Uint8Array | undefined): number | undefined {
   if (!value || value.length < 4) return undefined;
-  return new DataView(value.buffer, value.byteOffset, 4).getUint32(0, true);
+  return (value[0]! | (value[1]! << 8) | (value[2]! << 16) | (value[3]! << 24)) >>> 0;
 }
 
 /** Text up to its zero byte; undefined when absent. */
@@ -139,9 +143,13 @@ export function readMac(value: Uint8Array | undefined): string | undefined {
   return [...value].map((b) => b.toString(16).padStart(2, "0")).join(":");
 }
 
-/** An address of 4 or 16 bytes; undefined when absent. */
-export const readIp = (value: Uint8Array | undefined): Ip | undefined =>
-  value && (value.length === 4 || value.length === 16) ? ipFromBytes(value) : undefined;
+/** An address of 4 or 16 bytes; undefined when absent. Tables have tens of thousands, so it is not read byte by byte. */
+export function readIp(value: Uint8Array | undefined): Ip | undefined {
+  if (!value || (value.length !== 4 && value.length !== 16)) return undefined;
+  const view = new DataView(value.buffer, value.byteOffset, value.length);
+  if (value.length === 4) return { v: 4, n: BigInt(view.getUint32(0)) };
+  return { v: 6, n: (view.getBigUint64(0) << 64n) | view.getBigUint64(8) };
+}
 
 /** AF_INET, AF_INET6. */
 export const addressFamily = (v: Family): number => (v === 4 ? 2 : 10);

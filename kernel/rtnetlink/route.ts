@@ -4,6 +4,7 @@ import {
   addressFamily,
   attribute,
   attributesOf,
+  eachAttribute,
   familyOf,
   ipAttribute,
   join,
@@ -82,24 +83,51 @@ export function decodeRoute(message: Message): Route | undefined {
   const v = familyOf(body[0]);
   const flags = readU32(body.subarray(8, 12)) ?? 0;
   if (v === undefined || flags & CLONED) return undefined;
-  const found = attributesOf(body, 12);
-  const metrics = found.get(RTA.metrics);
-  const dst = readIp(found.get(RTA.dst));
-  return {
-    table: readU32(found.get(RTA.table)) ?? body[4]!,
-    dst: { v, n: dst?.n ?? 0n, len: body[1]! },
-    metric: readU32(found.get(RTA.metric)) ?? 0,
+  const found: Route = {
+    table: body[4]!,
+    dst: { v, n: 0n, len: body[1]! },
+    metric: 0,
     tos: body[3]!,
     protocol: body[5]!,
     kind: body[7]!,
     scope: body[6]!,
-    index: readU32(found.get(RTA.oif)),
-    via: readIp(found.get(RTA.gateway)),
-    source: readIp(found.get(RTA.source)),
-    mtuBytes: metrics && readU32(attributesOf(metrics).get(RTAX_MTU)),
+    index: undefined,
+    via: undefined,
+    source: undefined,
+    mtuBytes: undefined,
     onlink: (flags & ONLINK) !== 0,
-    multipath: found.has(RTA.multipath),
+    multipath: false,
   };
+  eachAttribute(body, 12, (type, value) => readAttribute(found, type, value));
+  return found;
+}
+
+function readAttribute(found: Route, type: number, value: Uint8Array): void {
+  switch (type) {
+    case RTA.dst:
+      found.dst = { ...found.dst, n: readIp(value)?.n ?? 0n };
+      break;
+    case RTA.oif:
+      found.index = readU32(value);
+      break;
+    case RTA.gateway:
+      found.via = readIp(value);
+      break;
+    case RTA.metric:
+      found.metric = readU32(value) ?? 0;
+      break;
+    case RTA.source:
+      found.source = readIp(value);
+      break;
+    case RTA.metrics:
+      found.mtuBytes = readU32(attributesOf(value).get(RTAX_MTU));
+      break;
+    case RTA.multipath:
+      found.multipath = true;
+      break;
+    case RTA.table:
+      found.table = readU32(value) ?? found.table;
+  }
 }
 
 /** Which routes to list; the kernel filters. */
