@@ -1,7 +1,7 @@
 import { writeJson } from "../lib/json64.ts";
 import { isProblem, messageOf } from "../lib/problem.ts";
 import type { Call, CniDeps } from "./call.ts";
-import type { PluginAnswer, PluginRequest } from "./plugin.ts";
+import type { PluginAnswer, PluginRequest } from "./wire.ts";
 import { type NetworkConfig, readConfig, versionIn } from "./config.ts";
 import { type Command, identifiersOf, readArgs, readEnvironment } from "./environment.ts";
 import { ipamVerbs } from "./ipam_verbs.ts";

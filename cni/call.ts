@@ -5,7 +5,7 @@ import type { Lifecycle } from "../agent/endpoints/lifecycle.ts";
 import type { Attachment } from "../agent/endpoints/attachment.ts";
 import type { NetworkConfig } from "./config.ts";
 import type { CniArgs, CniEnvironment, Identifiers } from "./environment.ts";
-import type { PluginName } from "./plugin.ts";
+import type { PluginName } from "./wire.ts";
 import type { VersionRow } from "./versions.ts";
 
 /** What the verbs work with. */

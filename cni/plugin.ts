@@ -1,25 +1,6 @@
 import { isObject, type Json, parseJson, writeJson } from "../lib/json64.ts";
 import { NoAnswer, unixRequest } from "../lib/unix_http.ts";
-
-/** Which of our two plugins was called: the main one (`calico`) or the one for addresses alone (`calico-ipam`). */
-export type PluginName = "cni" | "ipam";
-
-/** One call as the plugin sends it to the agent. */
-export interface PluginRequest {
-  plugin: PluginName;
-  /** The plugin's whole environment. */
-  env: Record<string, string>;
-  /** CNI_NETNS as a path that means the same in another process. */
-  netns: string;
-  stdin: string;
-}
-
-/** What the plugin does then: print and exit. */
-export interface PluginAnswer {
-  exit: number;
-  stdout: string;
-  stderr: string;
-}
+import type { PluginAnswer, PluginName, PluginRequest } from "./wire.ts";
 
 /** Where the agent listens; TORTIE_SOCKET names another place. */
 const defaultSocket = "/run/tortie/agent.sock";

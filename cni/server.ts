@@ -6,7 +6,7 @@ import { KubernetesClients } from "../datastore/kubernetes/client.ts";
 import type { Lifecycle } from "../agent/endpoints/lifecycle.ts";
 import { answer } from "./answer.ts";
 import type { CniDeps } from "./call.ts";
-import type { PluginRequest } from "./plugin.ts";
+import type { PluginRequest } from "./wire.ts";
 
 /** Where the agent listens for CNI calls. */
 export const socketPath = "/run/tortie/agent.sock";

@@ -7,7 +7,7 @@ import { isOwnNetns } from "../kernel/netns.ts";
 import { journalDir, writeEntry } from "../agent/endpoints/journal.ts";
 import { Wiring } from "../agent/endpoints/wiring.ts";
 import { type Call, isOurIpam } from "./call.ts";
-import type { PluginAnswer, PluginRequest } from "./plugin.ts";
+import type { PluginAnswer, PluginRequest } from "./wire.ts";
 import { readConfig, versionIn } from "./config.ts";
 import { anyPodCidrs, delegate, withPodCidrs } from "./delegate.ts";
 import { identifiersOf, readArgs, readEnvironment } from "./environment.ts";
