@@ -22,7 +22,7 @@ async function call(plugin: PluginName, args: string[]): Promise<number> {
   if (args[0] === "-v") return print((await import("../lib/version.ts")).version + "\n");
   const env = Deno.env.toObject();
   const socket = env.TORTIE_SOCKET || defaultSocket;
-  if (args[0] === "-t") return await (await import("./self_test.ts")).selfTest(socket);
+  if (args[0] === "-t") return await (await import("./probe.ts")).probe(socket);
   if (!env.CNI_COMMAND) return await (await import("./about.ts")).about();
   if (env.CNI_COMMAND === "VERSION") return print(await (await import("./about.ts")).versionText(readStdin()));
   const request: PluginRequest = { plugin, env, netns: absolute(env.CNI_NETNS ?? ""), stdin: readStdin() };

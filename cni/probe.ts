@@ -9,7 +9,7 @@ const timeoutMs = 2_000;
  * `calico -t`: whether an ADD would be served. The configuration on stdin is not needed: the agent has its own.
  * @returns 0, or 1 with Calico's error object on stdout.
  */
-export async function selfTest(socket: string): Promise<number> {
+export async function probe(socket: string): Promise<number> {
   const details = await whyNot(socket);
   if (details === undefined) return 0;
   const failure = { code: selfTestFailed, msg: "data store connection failed", details };
