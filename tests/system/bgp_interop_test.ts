@@ -158,7 +158,7 @@ ${lab.hosts.flatMap((h) => [neighbor(h.address, "ipv4"), neighbor(h.address6, "i
 
 Deno.test(
   "GoBGP as a top-of-rack router: eBGP with its own prefix, wrong password keeps the session down",
-  options,
+  withGobgp,
   async () => {
     await using lab = await makeBgpLab(1);
     const [h1] = lab.hosts as [SpeakerHost];
