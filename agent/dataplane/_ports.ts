@@ -23,6 +23,7 @@ export interface PortStatus {
 /**
  * In which order things are made; they are broken backwards. What is before `links` must be there before a packet can
  * pass (chains and sets join there); what is after it needs the interface up.
+ * DIFFERS: Calico's CNI plugin raises the interface itself, and Calico leaves it down when someone sets it down.
  */
 const order = ["files", "sysctls", "links", "neighbours", "routes4", "routes6"] as const;
 type Name = typeof order[number];

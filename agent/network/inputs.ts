@@ -11,7 +11,8 @@ import { encapsulationOf } from "../../ipam/pools/encapsulation.ts";
 import { decodePool, type Pool } from "../../ipam/pools/pool.ts";
 import { routeOwner } from "../../ipam/pools/route_owner.ts";
 import type { Desired, Encapsulation, LocalEndpoint } from "../desired.ts";
-import { networkSettings, type SettingProblem } from "./settings.ts";
+import type { SettingProblem } from "../settings.ts";
+import { networkSettings } from "./settings.ts";
 
 /** What does not come from the datastore. */
 export interface LocalFacts {

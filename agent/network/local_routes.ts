@@ -75,7 +75,7 @@ export const isPodInterface = (name: string, settings: NetworkSettings): boolean
  */
 export function ownsRoute(r: Route, { interfaces, settings, known, nowMs }: Ownership): boolean {
   if (r.dst.v === 6 && sameIp(r.dst, linkLocal)) return false;
-  // Calico's number stays ours after the setting changed, or what was made before would be in the way for ever.
+  // DIFFERS: Calico's number stays ours after the setting changed, or what was made before would be in the way for ever.
   if (r.protocol === exclusiveProtocol(settings) || r.protocol === calicoProtocol) return true;
   const on = r.index === undefined ? undefined : interfaces.at(r.index);
   if (!on || !isPodInterface(on.name, settings)) return false;

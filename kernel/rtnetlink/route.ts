@@ -220,7 +220,10 @@ export function routePort(socket: RtSocket, options: RoutePortOptions): Port<str
   };
 }
 
-/** Takes places that only routes of ours hold; a foreign route in the way stays and makes its key fail. */
+/**
+ * Takes places that only routes of ours hold; a foreign route in the way stays and makes its key fail.
+ * DIFFERS: Calico replaces it.
+ */
 function replaceOwn(
   socket: RtSocket,
   put: [string, Route][],
