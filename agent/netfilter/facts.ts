@@ -1,4 +1,4 @@
-import { bits, type Cidr, cidrOf, type Family, formatIp, type Ip, tryParseIp, tryParseNet } from "../../lib/ip.ts";
+import { bits, cidrOf, type Family, formatIp, type Ip, tryParseIp, tryParseNet } from "../../lib/ip.ts";
 import { isObject } from "../../lib/json64.ts";
 import { messageOf } from "../../lib/problem.ts";
 import { decodeResource, isUndecodable } from "../../datastore/codec.ts";
