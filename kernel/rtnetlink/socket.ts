@@ -110,7 +110,8 @@ export class RtSocket implements Disposable {
       this.#busy = true;
       try {
         const sent = await libc().sendLater(this.#fd, bytes, BigInt(bytes.length), 0);
-        if (Number(sent) < 0) throw broken("netlink request was not sent", undefined);
+        // Looking at `bytes` again also keeps them from being collected while the pool thread reads them.
+        if (Number(sent) !== bytes.length) throw broken("netlink request was not sent", undefined);
       } finally {
         this.#busy = false;
       }
