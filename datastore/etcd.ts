@@ -113,14 +113,20 @@ class EtcdStore implements Store {
     options: CallOptions & { at?: bigint; pageSize?: number } = {},
   ): Promise<bigint> {
     const limit = options.pageSize ?? 500;
+    const ask = (start: string, at?: bigint) => {
+      const asked = this.#range(rangeRequest({ start, end: range.end }, { at, limit }), options);
+      asked.catch(() => {}); // awaited below, unless `page` throws
+      return asked;
+    };
     let at = options.at;
-    for (let start = range.start;;) {
-      const answer = await this.#range(rangeRequest({ start, end: range.end }, { at, limit }), options);
-      at ??= BigInt(answer.header.revision);
-      const kvs = answer.kvs.map(keyValueOf);
-      page(kvs);
-      if (!answer.more || kvs.length === 0) return at;
-      start = kvs[kvs.length - 1]!.key + "\0";
+    for (let asked = ask(range.start, at);;) {
+      const { header, kvs, more } = await asked;
+      at ??= BigInt(header.revision);
+      const last = kvs[kvs.length - 1];
+      // The server works on the next page while this one is taken.
+      if (last && more) asked = ask(last.key.toString("utf8") + "\0", at);
+      page(kvs.map(keyValueOf));
+      if (!last || !more) return at;
     }
   }
 

@@ -1,6 +1,7 @@
 /** `deno task bench NAME [option…]`: runs one bench and prints its table. Exit code 1 when a call failed or leaked. */
 const benches: Record<string, () => Promise<{ bench(args: string[]): Promise<number> }>> = {
   cni: () => import("./cni.ts"),
+  mirror: () => import("./mirror.ts"),
 };
 
 const [name, ...args] = Deno.args;
