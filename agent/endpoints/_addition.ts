@@ -14,7 +14,7 @@ import type { Dataplane } from "../dataplane/apply.ts";
 import type { LocalEndpoint } from "../desired.ts";
 import { handleOf } from "./attachment.ts";
 import type { Endpoints } from "./_endpoints.ts";
-import type { Journal } from "./journal.ts";
+import type { OpenJournal } from "./journal.ts";
 import type { Leases } from "./leases.ts";
 import { Pair } from "./_pair.ts";
 import type { Patience } from "./_patience.ts";
@@ -31,7 +31,7 @@ export interface AdditionParts {
   allocator: Pick<Allocator, "assign" | "release">;
   wiring: Pick<Wiring, "connect" | "inspect">;
   dataplane: Pick<Dataplane, "enforced">;
-  journal: Journal;
+  journal: OpenJournal;
   leases: Pick<Leases, "add">;
   endpoints: Endpoints;
   patience: Patience;

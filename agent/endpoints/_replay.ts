@@ -2,13 +2,13 @@ import type { Clock } from "../../lib/clock.ts";
 import type { Logger } from "../../lib/log.ts";
 import { isProblem, messageOf } from "../../lib/problem.ts";
 import { attachmentId } from "./attachment.ts";
-import type { Journal, JournalEntry } from "./journal.ts";
+import type { JournalEntry, OpenJournal } from "./journal.ts";
 import { release, type ReleaseParts } from "./_release.ts";
 import type { Wiring } from "./wiring.ts";
 
 /** What a replay works with. */
 export interface ReplayParts extends ReleaseParts {
-  journal: Journal;
+  journal: OpenJournal;
   wiring: Pick<Wiring, "disconnect" | "inspect">;
   clock: Clock;
   log: Logger;

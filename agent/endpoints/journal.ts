@@ -119,6 +119,9 @@ export class Journal {
   }
 }
 
+/** The part of a Journal that others work with; a test keeps it in memory. */
+export type OpenJournal = Pick<Journal, "scan" | "entries" | "get" | "begin" | "mustGo" | "drop">;
+
 const fileOf = (dir: string, attachment: Attachment): string => `${dir}/${attachmentId(attachment)}${suffix}`;
 
 /** Interface names may hold a comma, network names and container ids not. */

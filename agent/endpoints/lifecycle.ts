@@ -13,7 +13,7 @@ import { Addition, type AdditionParts } from "./_addition.ts";
 import { type Attachment, attachmentId, handleOf } from "./attachment.ts";
 import { differences } from "./differences.ts";
 import { belongsTo, Endpoints, type Known } from "./_endpoints.ts";
-import type { Journal, JournalEntry } from "./journal.ts";
+import type { JournalEntry, OpenJournal } from "./journal.ts";
 import type { Leases } from "./leases.ts";
 import { addressesUnder, blockHolding, handleHolding, holdersOf } from "./leftovers.ts";
 import { Lease } from "./_lease.ts";
@@ -37,7 +37,7 @@ export interface LifecycleDeps {
   allocator: Pick<Allocator, "assign" | "release">;
   wiring: Pick<Wiring, "connect" | "disconnect" | "inspect">;
   dataplane: Pick<Dataplane, "enforced" | "status">;
-  journal: Journal;
+  journal: OpenJournal;
   /** Addresses given without an endpoint. */
   leases: Pick<Leases, "add" | "remove" | "scan">;
   /** A random MAC, locally administered, and a random UUID. */
