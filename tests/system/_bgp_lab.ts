@@ -9,7 +9,7 @@ import { type Routing, type RoutingPaths, runRouting } from "../../routing/routi
 import type { Etcd } from "../lab/etcd.ts";
 import { makeNamespace, type Namespace } from "../lab/namespaces.ts";
 import { uniqueSuffix } from "../lab/port.ts";
-import { wait } from "../lab/wait.ts";
+import { wait, type WaitOptions } from "../lab/wait.ts";
 
 /** A host of the lab: a namespace on the wire in which BIRD runs. Address `10.99.0.<n>` and `fd99::<n>`. */
 export interface SpeakerHost {
@@ -170,6 +170,10 @@ export async function established(routings: RunningRouting[], count: number): Pr
   }, { deadlineMs: 40_000, everyMs: 200 });
 }
 
+/** wait() that leaves BIRD the time that it needs on a busy machine. */
+export const patiently = <T>(what: string, look: () => T | Promise<T>, options: WaitOptions = {}) =>
+  wait(what, look, { deadlineMs: 40_000, ...options });
+
 /** The kernel's route to a network in a namespace: gateways, or "blackhole"; undefined when there is none. */
 export async function routeTo(space: Namespace, net: string): Promise<string[] | undefined> {
   const routes = await space.ipJson<{ type?: string; gateway?: string; nexthops?: { gateway: string }[] }[]>(
@@ -179,14 +183,14 @@ export async function routeTo(space: Namespace, net: string): Promise<string[] |
   return routes.flatMap((r) => r.nexthops?.map((h) => h.gateway) ?? r.gateway ?? r.type ?? "").sort();
 }
 
-/** Counts the kernel's route changes in a namespace from now on. */
+/** The kernel's route changes in a namespace from now on, without those that it makes for addresses by itself. */
 export function watchRoutes(space: Namespace): { lines: string[]; stop(): Promise<void> } {
   const child = new Deno.Command("ip", { args: ["-n", space.name, "monitor", "route"], stdout: "piped", stdin: "null" })
     .spawn();
   const lines: string[] = [];
   const done = (async () => {
     for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
-      lines.push(...text.split("\n").filter((l) => l !== ""));
+      lines.push(...text.split("\n").filter((l) => l !== "" && !/proto kernel|^(Deleted )?(local|multicast) /.test(l)));
     }
   })();
   return {

@@ -1,6 +1,13 @@
 import assert from "node:assert/strict";
-import { wait } from "../lab/wait.ts";
-import { giveBlock, makeBgpLab, routeTo, type RunningRouting, type SpeakerHost, startRouting } from "./_bgp_lab.ts";
+import {
+  giveBlock,
+  makeBgpLab,
+  patiently,
+  routeTo,
+  type RunningRouting,
+  type SpeakerHost,
+  startRouting,
+} from "./_bgp_lab.ts";
 import { type Router, startFrr, startGobgp } from "./_routers.ts";
 
 const there = (path: string): boolean => {
@@ -18,7 +25,7 @@ const withGobgp = { ...sanitizers, ignore: !there("/usr/bin/gobgpd") };
 
 /** Waits until the router has that many sessions established. */
 async function sessionsWith(router: Router, count: number, routings: RunningRouting[]): Promise<void> {
-  await wait(`${count} sessions of the router`, async () => {
+  await patiently(`${count} sessions of the router`, async () => {
     const up = await router.established();
     const ours = await Promise.all(routings.map(async (r) => (await r.routing.status()).sessions));
     if (up.length !== count) throw new Error(`${up}; ${JSON.stringify(ours)}`);
@@ -28,7 +35,7 @@ async function sessionsWith(router: Router, count: number, routings: RunningRout
 
 /** Waits until the router's table is exactly this: `net path nextHop communities`. */
 async function table(router: Router, v: 4 | 6, expected: string[]): Promise<void> {
-  await wait(`the router's IPv${v} table`, async () => {
+  await patiently(`the router's IPv${v} table`, async () => {
     const got = (await router.routes(v)).map((r) =>
       [r.net, r.path.join(" "), r.nextHop, r.communities.toSorted().join(" ")].join(" | ")
     );
@@ -96,7 +103,7 @@ Deno.test("FRR as a top-of-rack router: eBGP, dual stack, password, filter, comm
     "fd65::200/122 | 64512 | fd99::2 | ",
   ]);
   for (const host of lab.hosts) {
-    await wait(`FRR's network on ${host.name}`, async () => {
+    await patiently(`FRR's network on ${host.name}`, async () => {
       assert.deepEqual(await routeTo(host.space, "172.31.0.0/16"), ["10.99.0.101"]);
       // FRR tells its link-local address beside the global one (RFC 2545), and BIRD takes that.
       assert.match((await routeTo(host.space, "2001:db8:77::/48"))![0]!, /^fe80::|^fd99::101$/);
@@ -148,7 +155,7 @@ ${lab.hosts.flatMap((h) => [neighbor(h.address, "ipv4"), neighbor(h.address6, "i
   await table(router, 4, ["10.65.1.0/26 |  | 10.99.0.1 | ", "10.65.2.0/26 |  | 10.99.0.2 | "]);
   await table(router, 6, ["fd65::100/122 |  | fd99::1 | ", "fd65::200/122 |  | fd99::2 | "]);
   for (const [at, from] of [[h1, h2], [h2, h1]] as const) {
-    await wait(`the blocks of ${from.name} on ${at.name}`, async () => {
+    await patiently(`the blocks of ${from.name} on ${at.name}`, async () => {
       assert.deepEqual(await routeTo(at.space, `10.65.${from.number}.0/26`), [from.address]);
       assert.deepEqual(await routeTo(at.space, `fd65::${from.number}00/122`), [from.address6]);
       return true;
@@ -183,13 +190,13 @@ Deno.test(
 `,
     );
     await using first = startRouting(lab, h1);
-    await wait("a try to connect", async () => {
+    await patiently("a try to connect", async () => {
       const { sessions } = await first.routing.status();
       return sessions[0]?.state === "Connect" || sessions[0]?.lastError !== undefined;
     });
     assert.deepEqual(await router.established(), []);
     await Deno.writeTextFile(`${secret}/tor`, "right\n", { mode: 0o600 });
-    await wait("the session", async () => (await router.established()).length === 1, { deadlineMs: 60_000 });
+    await patiently("the session", async () => (await router.established()).length === 1, { deadlineMs: 60_000 });
     await table(router, 4, ["10.65.1.0/26 | 64512 | 10.99.0.1 | "]);
     assert.equal((await first.routing.status()).sessions[0]!.lastError, undefined);
   },

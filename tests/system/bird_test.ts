@@ -9,7 +9,6 @@ import { run } from "../../lib/process.ts";
 import { startEtcd } from "../lab/etcd.ts";
 import type { Case } from "../cases/case_runner.ts";
 import { configurationOf } from "../cases/runners/_bird_input.ts";
-import { wait } from "../lab/wait.ts";
 import { anyCluster } from "./_bird_fuzz.ts";
 import { compareWithBird } from "./_bird_world.ts";
 import {
@@ -17,6 +16,7 @@ import {
   giveBlock,
   keyOf,
   makeBgpLab,
+  patiently,
   routeTo,
   type SpeakerHost,
   startRouting,
@@ -40,7 +40,7 @@ Deno.test("nodes of a mesh exchange their blocks, and a restart of routing chang
     for (const from of lab.hosts) {
       for (const to of lab.hosts) {
         const expected = from === to ? ["blackhole"] : [from.address];
-        await wait(`the block of ${from.name} on ${to.name}`, async () => {
+        await patiently(`the block of ${from.name} on ${to.name}`, async () => {
           assert.deepEqual(await routeTo(to.space, `10.65.${from.number}.0/26`), expected);
           const six = from === to ? ["blackhole"] : [from.address6];
           assert.deepEqual(await routeTo(to.space, `fd65::${from.number}00/122`), six);
@@ -54,7 +54,7 @@ Deno.test("nodes of a mesh exchange their blocks, and a restart of routing chang
   const before = (await second.routing.status()).sessions;
   {
     await using third = startRouting(lab, h3);
-    await wait("routing of h3 to have looked", () => third.health.ready(), { deadlineMs: 15_000 });
+    await patiently("routing of h3 to have looked", () => third.health.ready(), { deadlineMs: 15_000 });
     const status = await third.routing.status();
     assert.deepEqual(status.counts, { configured: 0, started: 0, refused: 0 });
     assert.equal(status.sessions.filter((s) => s.state === "Established").length, 4);
@@ -76,7 +76,7 @@ Deno.test(
     await using second = startRouting(lab, h2);
     const child = startChild(etcd.endpoint, h1);
     await established([second], 2);
-    await wait("the block of h1", async () => (await routeTo(h2.space, "10.65.1.0/26"))?.[0] === h1.address);
+    await patiently("the block of h1", async () => (await routeTo(h2.space, "10.65.1.0/26"))?.[0] === h1.address);
     const monitors = lab.hosts.map((h) => watchRoutes(h.space));
     const pid = await Deno.readTextFile(h1.paths.pid);
     const before = (await second.routing.status()).sessions;
@@ -85,7 +85,7 @@ Deno.test(
     const again = startChild(etcd.endpoint, h1);
     // A new block shows that the new process follows etcd and speaks with the old BIRD.
     await giveBlock(lab, h1, "10.65.9.0/26");
-    await wait("the new block of h1", async () => (await routeTo(h2.space, "10.65.9.0/26"))?.[0] === h1.address);
+    await patiently("the new block of h1", async () => (await routeTo(h2.space, "10.65.9.0/26"))?.[0] === h1.address);
     again.kill("SIGTERM");
     await again.status;
     assert.equal(await Deno.readTextFile(h1.paths.pid), pid);
@@ -115,7 +115,7 @@ Deno.test("a peer that comes costs one configure and no other session", options,
   await using first = startRouting(lab, h1);
   await using second = startRouting(lab, h2);
   await established([first, second], 2);
-  await wait("the block of h2", async () => (await routeTo(h1.space, "10.65.2.0/26"))?.[0] === h2.address);
+  await patiently("the block of h2", async () => (await routeTo(h1.space, "10.65.2.0/26"))?.[0] === h2.address);
   const monitor = watchRoutes(h1.space);
   const before = (await first.routing.status()).sessions;
   await using third = startRouting(lab, h3);
@@ -142,12 +142,12 @@ Deno.test(
     await using second = startRouting(lab, h2);
     await established([first, second], 2);
     for (const [at, net] of [[h2, "10.65.1.0/26"], [h1, "10.65.2.0/26"]] as const) {
-      await wait(`a route to ${net}`, () => routeTo(at.space, net));
+      await patiently(`a route to ${net}`, () => routeTo(at.space, net));
     }
     const monitors = lab.hosts.map((h) => watchRoutes(h.space));
     const pid = Number(await Deno.readTextFile(h1.paths.pid));
     Deno.kill(pid, "SIGKILL");
-    await wait("another BIRD on h1", async () => {
+    await patiently("another BIRD on h1", async () => {
       const state = await first.routing.bird.state();
       return state && !state.recovering && Number(await Deno.readTextFile(h1.paths.pid)) !== pid;
     }, { deadlineMs: 30_000 });
@@ -162,7 +162,7 @@ Deno.test("a configuration that BIRD refuses is never installed, and no password
   await using lab = await makeBgpLab(1);
   const [h1] = lab.hosts as [SpeakerHost];
   await using first = startRouting(lab, h1);
-  await wait("BIRD", () => first.routing.bird.running());
+  await patiently("BIRD", () => first.routing.bird.running());
   const good = await Deno.readTextFile(h1.paths.config);
   const bird = new Bird({ paths: h1.paths, clock: systemClock, log: silentLog, startedBy: "us" });
   const bad = good.replace("graceful restart wait 60;", 'graceful restart s3cret;\n# password "s3cret"');
@@ -180,20 +180,20 @@ Deno.test("nothing is announced before the dataplane is ready", options, async (
   const [h1] = lab.hosts as [SpeakerHost];
   const ready = Promise.withResolvers<void>();
   await using first = startRouting(lab, h1, { dataplaneReady: ready.promise });
-  await wait("routing to wait", async () => /dataplane/.test((await first.routing.status()).lastError ?? ""));
+  await patiently("routing to wait", async () => /dataplane/.test((await first.routing.status()).lastError ?? ""));
   assert.equal(await first.routing.bird.running(), undefined);
   ready.resolve();
-  await wait("BIRD", () => first.routing.bird.running());
-  await wait("no error", async () => (await first.routing.status()).lastError === undefined);
+  await patiently("BIRD", () => first.routing.bird.running());
+  await patiently("no error", async () => (await first.routing.status()).lastError === undefined);
 });
 
 Deno.test("when the own Node is deleted the last configuration stays, and the status says so", options, async () => {
   await using lab = await makeBgpLab(2);
   const [h1] = lab.hosts as [SpeakerHost];
   await using first = startRouting(lab, h1);
-  const seal = await wait("BIRD", () => first.routing.bird.running());
+  const seal = await patiently("BIRD", () => first.routing.bird.running());
   await lab.deleteKey(keyOf("nodes", h1.name));
-  const status = await wait("the problem", async () => {
+  const status = await patiently("the problem", async () => {
     const s = await first.routing.status();
     return s.lastError === undefined ? undefined : s;
   });
@@ -218,7 +218,7 @@ Deno.test(
     await lab.putKey(keyOf("bgppeers", "broken"), "{");
     await using first = startRouting(lab, h1);
     await using second = startRouting(lab, h2);
-    await wait("the mesh", async () => {
+    await patiently("the mesh", async () => {
       const { sessions } = await second.routing.status();
       return sessions.filter((s) => s.kind === "Mesh" && s.state === "Established").length === 2;
     }, { deadlineMs: 30_000 });
@@ -231,7 +231,7 @@ Deno.test(
     // The password comes: the session gets it without a word about it in the log.
     await Deno.mkdir(`${h1.paths.secrets}/bgp`, { recursive: true });
     await Deno.writeTextFile(`${h1.paths.secrets}/bgp/tor`, "tiger-7\n", { mode: 0o600 });
-    await wait("the password in the configuration", async () => {
+    await patiently("the password in the configuration", async () => {
       return (await Deno.readTextFile(h1.paths.config)).includes('password "tiger-7";');
     }, { deadlineMs: 15_000 });
     assert.equal((await Deno.stat(h1.paths.config)).mode! & 0o777, 0o600);
@@ -272,13 +272,13 @@ Deno.test("with BFD by annotation a cut link takes the routes away within 3 seco
   await using first = startRouting(lab, h1);
   await using second = startRouting(lab, h2);
   await established([first, second], 2);
-  await wait("the block of h2", async () => (await routeTo(h1.space, "10.65.2.0/26"))?.[0] === h2.address);
-  await wait("BFD", async () => {
+  await patiently("the block of h2", async () => (await routeTo(h1.space, "10.65.2.0/26"))?.[0] === h2.address);
+  await patiently("BFD", async () => {
     const reply = await ask(h1.paths.control, "show bfd sessions", systemClock);
     return reply.lines.filter((l) => / Up /.test(l.text)).length === 2;
   });
   await lab.wire.ip("link set p2 down");
-  await wait("the route to go", async () => await routeTo(h1.space, "10.65.2.0/26") === undefined, {
+  await patiently("the route to go", async () => await routeTo(h1.space, "10.65.2.0/26") === undefined, {
     deadlineMs: 3_000,
   });
 });
@@ -293,10 +293,10 @@ Deno.test("with long-lived graceful restart the routes of a dead peer outlast it
   {
     await using second = startRouting(lab, h2);
     await established([first, second], 2);
-    await wait("the block of h2", async () => (await routeTo(h1.space, "10.65.2.0/26"))?.[0] === h2.address);
+    await patiently("the block of h2", async () => (await routeTo(h1.space, "10.65.2.0/26"))?.[0] === h2.address);
   }
   Deno.kill(Number(await Deno.readTextFile(h2.paths.pid)), "SIGKILL");
-  const stale = await wait("the long-lived phase", async () => {
+  const stale = await patiently("the long-lived phase", async () => {
     const reply = await ask(h1.paths.control, "show protocols all Mesh_10_99_0_2", systemClock);
     return reply.lines.some((l) => /LL stale timer/.test(l.text)) ? reply : undefined;
   });
