@@ -14,6 +14,7 @@ import { graceMs, isPodInterface, type Ownership } from "../network/local_routes
 import { type WantedNetwork, wantedNetwork } from "../network/wanted.ts";
 import { doubtAfter } from "./_drift.ts";
 import { KernelPorts, type PortStatus } from "./_ports.ts";
+import { Schedule } from "./_schedule.ts";
 import { Waiters } from "./_waiters.ts";
 
 export type { PortStatus } from "./_ports.ts";
@@ -73,11 +74,7 @@ export class Dataplane implements AsyncDisposable {
   /** Indexes of interfaces whose endpoint is or was known: what is on them is ours at once. */
   #known = new Set<number>();
   #wake = Promise.withResolvers<void>();
-  /** Monotonic times of the next look at everything, of the next end of a back-off, and of a grace period. */
-  #routeRefreshAt = Infinity;
-  #interfaceRefreshAt = Infinity;
-  #retryAt = Infinity;
-  #graceEndAt = Infinity;
+  readonly #schedule: Schedule;
   #syncedOnce = false;
 
   private constructor(options: DataplaneOptions) {
@@ -88,6 +85,7 @@ export class Dataplane implements AsyncDisposable {
       wanted: () => this.#wanted,
       ownership: () => this.#ownership(),
     });
+    this.#schedule = new Schedule(options.clock, options.random);
     this.#waiters = new Waiters(options.clock, () => this.#wake.resolve());
     options.health.register("dataplane", 6 * heartbeatMs);
     this.#tasks = [this.#follow(), this.#run()];
@@ -102,7 +100,10 @@ export class Dataplane implements AsyncDisposable {
   apply(desired: Desired): void {
     const before = this.#desired?.settings;
     this.#desired = desired;
-    if (JSON.stringify(before, replacer) !== JSON.stringify(desired.settings, replacer)) this.#newSettings();
+    if (JSON.stringify(before, replacer) !== JSON.stringify(desired.settings, replacer)) {
+      this.#ports.doubtAll(); // what is ours may have changed with the settings
+      this.#schedule.restart(desired.settings);
+    }
     this.#wake.resolve();
   }
 
@@ -189,18 +190,16 @@ export class Dataplane implements AsyncDisposable {
         this.#options.log.error("kernel was not brought up to date", { why: messageOf(error) });
         this.#options.health.report("dataplane", false, messageOf(error));
         this.#ports.doubtAll();
-        this.#retryAt = this.#options.clock.monotonicMs() + followAgainMs;
+        this.#schedule.retryAt = this.#options.clock.monotonicMs() + followAgainMs;
       }
     }
   }
 
   /** Waits for a wake-up or for the next time that is due. */
   async #somethingToDo(signal: AbortSignal): Promise<void> {
-    const now = this.#options.clock.monotonicMs();
-    const times = [this.#routeRefreshAt, this.#interfaceRefreshAt, this.#retryAt, this.#graceEndAt];
-    const due = Math.min(...times, now + heartbeatMs);
+    const waitMs = this.#schedule.waitMs(heartbeatMs);
     const over = new AbortController();
-    const timer = this.#options.clock.sleep(Math.max(0, due - now), AbortSignal.any([signal, over.signal]));
+    const timer = this.#options.clock.sleep(waitMs, AbortSignal.any([signal, over.signal]));
     await Promise.race([this.#wake.promise, timer.catch(() => {})]);
     over.abort();
     this.#wake = Promise.withResolvers();
@@ -210,7 +209,7 @@ export class Dataplane implements AsyncDisposable {
   async #flush(desired: Desired): Promise<void> {
     this.#flushes++;
     this.#flushed = desired;
-    this.#retryAt = Infinity;
+    this.#schedule.retryAt = Infinity;
     this.#lookForAwaited(desired);
     this.#want(desired);
     const before = await this.#ports.makeBeforeRoutes();
@@ -220,8 +219,8 @@ export class Dataplane implements AsyncDisposable {
     }
     const reports = [...before.reports, ...await this.#ports.finish(desired.settings)];
     const now = this.#options.clock.monotonicMs();
-    this.#retryAt = now + this.#ports.retryInMs();
-    this.#graceEndAt = this.#nextGraceEnd(now);
+    this.#schedule.retryAt = now + this.#ports.retryInMs();
+    this.#schedule.graceEndAt = this.#nextGraceEnd(now);
     for (const { port, drift } of reports) {
       if (drift > 0 && this.#syncedOnce) this.#options.log.info("drift repaired", { port, entries: drift });
     }
@@ -267,7 +266,7 @@ export class Dataplane implements AsyncDisposable {
     const link = getLink(this.#socket, name);
     const peer = link && getPeer(this.#socket, link);
     if (!peer || peer.operUp || now - sinceMs > carrierMs.most) return undefined;
-    this.#retryAt = Math.min(this.#retryAt, now + carrierMs.every);
+    this.#schedule.retryAt = Math.min(this.#schedule.retryAt, now + carrierMs.every);
     return "the pod's side has no carrier yet";
   }
 
@@ -280,28 +279,12 @@ export class Dataplane implements AsyncDisposable {
     };
   }
 
-  /** What is ours may have changed with the settings. */
-  #newSettings(): void {
-    this.#ports.doubtAll();
-    this.#scheduleRefresh();
-  }
-
-  #scheduleRefresh(): void {
-    const { routeRefreshMs, interfaceRefreshMs } = this.#desired!.settings;
-    const now = this.#options.clock.monotonicMs();
-    const jitter = 1 + this.#options.random() / 10;
-    this.#routeRefreshAt = routeRefreshMs === 0 ? Infinity : now + routeRefreshMs * jitter;
-    this.#interfaceRefreshAt = interfaceRefreshMs === 0 ? Infinity : now + interfaceRefreshMs * jitter;
-  }
-
   #lookAgainIfDue(): void {
-    const now = this.#options.clock.monotonicMs();
-    if (now >= Math.min(this.#routeRefreshAt, this.#graceEndAt)) this.#ports.doubtRoutes();
-    if (now >= this.#interfaceRefreshAt) {
-      this.#lookAtLinks();
-      this.#ports.doubtInterfaces();
-    }
-    if (now >= Math.min(this.#routeRefreshAt, this.#interfaceRefreshAt)) this.#scheduleRefresh();
+    const { routes, interfaces } = this.#schedule.due(this.#desired?.settings);
+    if (routes) this.#ports.doubtRoutes();
+    if (!interfaces) return;
+    this.#lookAtLinks();
+    this.#ports.doubtInterfaces();
   }
 
   /** Routes on the interface of an unknown endpoint become ours when its grace period ends: look at them then. */
