@@ -215,6 +215,7 @@ export class Mirror implements AsyncDisposable {
       this.#tell(this.#replica.follow(mine, revision), false);
       if (to !== undefined && revision >= to) return;
     }
+    if (!this.#stop.signal.aborted) throw new Error("the store was closed under the mirror");
   }
 
   /** Begins with the snapshot file, if it can be used, and catches up with what happened since. */

@@ -307,6 +307,15 @@ Deno.test("waiting for it ends when the signal is aborted or the mirror is dispo
   assert.equal((await changes).done, true);
 });
 
+Deno.test("a store that is closed first ends the mirror and its consumers, with the reason", async () => {
+  await using s = await scene({ before });
+  await s.store[Symbol.asyncDispose]();
+  await s.pass(100);
+  assert.match(s.mirror.state().why ?? "", /store was closed/);
+  assert.match(String(s.failures[0]), /store was closed/);
+  assert.equal(s.mirror.list("/r/").length, 3, "what it held can still be read");
+});
+
 Deno.test("in sync and nothing happens: no request, no line, no batch", async () => {
   await using s = await scene({ before });
   const requests = { ...s.store.requests }, lines = s.lines.length;
