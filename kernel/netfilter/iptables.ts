@@ -232,6 +232,7 @@ export class IptablesTable {
 
   async #read(): Promise<void> {
     const { tools, table, ownPrefixes, watch, metrics } = this.#options;
+    this.#doubted = false; // doubt raised while it is read must stay
     for (let tries = 0;; tries++) {
       this.#foreign = watch.foreign(this.#key);
       this.counts.reads++;
@@ -249,7 +250,6 @@ export class IptablesTable {
       break;
     }
     this.#unread = undefined;
-    this.#doubted = false;
     this.#hooksDirty = true;
     this.#dirty = new Set([...this.#have.keys(), ...this.#references.used()]);
   }
@@ -354,10 +354,8 @@ export class IptablesTable {
       if (to) sum.put++;
       else sum.removed++;
       if (!this.#wished.delete(name) && !this.#refused.has(name)) sum.drift++;
-      if (!to || to === this.#want.get(name)) {
-        this.#settle(name);
-        this.#dirty.delete(name);
-      }
+      // It stays dirty until the next round has looked: the wish may have changed while it was written.
+      if (!to || to === this.#want.get(name)) this.#settle(name);
     }
     for (const { chain, want } of hooks) this.#hooked.set(chain, [...want]);
     if (hooks.length === 0) return;

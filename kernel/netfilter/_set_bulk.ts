@@ -1,0 +1,74 @@
+import type { SetState } from "./wanted_set.ts";
+
+/** Several sets as one text for `ipset restore`. */
+export class SetBulk {
+  readonly text: string;
+  /** First line of each set, from 1, in order; and the member of each line that adds one. */
+  readonly #sets: { state: SetState; from: number; learn: () => void }[] = [];
+  readonly #lines: string[] = [];
+
+  constructor(states: readonly SetState[], temporaryPrefix: string) {
+    states.forEach((state, i) => {
+      const from = this.#lines.length + 1;
+      this.#sets.push({ state, from, learn: this.#add(state, `${temporaryPrefix}${i}`) });
+    });
+    this.text = this.#lines.join("\n") + "\n";
+  }
+
+  get lines(): number {
+    return this.#lines.length;
+  }
+
+  /** @returns what tells the state that its lines have been carried out. */
+  #add(state: SetState, temporary: string): () => void {
+    const { name, family } = state;
+    const plan = state.plan();
+    if (plan.do === "change") {
+      const add = [...state.add], remove = [...state.remove];
+      for (const m of add) this.#lines.push(`add ${name} ${m}`);
+      for (const m of remove) this.#lines.push(`del ${name} ${m}`);
+      return () => {
+        add.forEach((m) => state.added(m));
+        remove.forEach((m) => state.removed(m));
+      };
+    }
+    const made = { ...state.want!, members: new Set(state.want!.members) };
+    const inet = family === 4 ? "inet" : "inet6";
+    this.#lines.push(`create ${temporary} ${made.type} family ${inet} maxelem ${made.maxelem}`);
+    for (const m of made.members) this.#lines.push(`add ${temporary} ${m}`);
+    // Under its own name it is never seen half filled.
+    if (plan.do === "replace") this.#lines.push(`swap ${name} ${temporary}`, `destroy ${temporary}`);
+    else {
+      if (plan.do === "create" && plan.destroyFirst) this.#lines.push(`destroy ${name}`);
+      this.#lines.push(`rename ${temporary} ${name}`);
+    }
+    return () => state.made(made);
+  }
+
+  /** All lines, or those of some sets, have been carried out. */
+  learn(states?: readonly SetState[]): void {
+    for (const set of this.#sets) if (!states || states.includes(set.state)) set.learn();
+  }
+
+  /**
+   * Where a run ended early, by ipset's words; undefined when they blame no line.
+   * @returns the set and member that was refused, the sets before it and those after.
+   */
+  stoppedAt(stderr: string):
+    | { at: SetState; member: string | undefined; why: string; done: SetState[]; rest: SetState[] }
+    | undefined {
+    const words = /Error in line (\d+): (.*)/.exec(stderr);
+    if (!words) return undefined;
+    const line = Number(words[1]);
+    const index = this.#sets.findLastIndex((s) => s.from <= line);
+    if (index < 0) return undefined;
+    const states = this.#sets.map((s) => s.state);
+    return {
+      at: states[index]!,
+      member: /^add \S+ (\S+)$/.exec(this.#lines[line - 1] ?? "")?.[1],
+      why: words[2]!.trim(),
+      done: states.slice(0, index),
+      rest: states.slice(index + 1),
+    };
+  }
+}
