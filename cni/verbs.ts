@@ -54,7 +54,10 @@ export const del: Verb = async (call, deps) => {
   return "";
 };
 
-/** CHECK: whether link, addresses, routes, endpoint and allocation still are as ADD left them. */
+/**
+ * CHECK: whether link, addresses, routes, endpoint and allocation still are as ADD left them.
+ * DIFFERS: Calico prints OK and looks at nothing.
+ */
 export const check: Verb = async (call, deps) => {
   refuseNetns(call);
   const { config, attachment, netns } = call;
@@ -216,7 +219,7 @@ function refuseNetns(call: Call): void {
 }
 
 /**
- * False; undefined when there is no such namespace. Looked at before anything is done: Calico's DEL has removed an
+ * False; undefined when there is no such namespace. DIFFERS: looked at before anything is done; Calico's DEL has removed an
  * interface of the host by then. @throws Refusal 8 when it is the host's.
  */
 function isHostsNetns(call: Call): false | undefined {

@@ -60,7 +60,7 @@ export class Pair {
 
   /**
    * A link of the host side's name that no endpoint owns is left over and may go. SHA-1 of `a.b` + `c` and `a` + `b.c` is
-   * the same, so it may also be another pod's.
+   * the same, so it may also be another pod's. DIFFERS: Calico takes the interface away from it.
    */
   async #refuseWhenOwned(error: Problem): Promise<void> {
     const { netns, interfaceName, hostInterface, endpointKey } = this.request;

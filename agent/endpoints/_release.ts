@@ -75,7 +75,8 @@ export async function refresh(
   parts.mirror.learn(wanted.map((key) => values.get(key) ?? { key, value: undefined, revision, created: 0n }));
 }
 
-function refuseWhenUnknown(mirror: Pick<Mirror, "state">): void {
+/** @throws Problem "unavailable" while the mirror was never in sync: what it lacks may be there. */
+export function refuseWhenUnknown(mirror: Pick<Mirror, "state">): void {
   const { inSync, why } = mirror.state();
   if (inSync) return;
   throw new Problem({

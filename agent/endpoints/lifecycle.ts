@@ -1,9 +1,9 @@
 import { Backoff } from "../../lib/backoff.ts";
 import type { Clock } from "../../lib/clock.ts";
-import { bits, type Cidr, cidrOf, type Ip } from "../../lib/ip.ts";
+import { bits, type Cidr, cidrOf, formatIp, type Ip } from "../../lib/ip.ts";
 import type { Logger } from "../../lib/log.ts";
 import { isProblem, messageOf, Problem } from "../../lib/problem.ts";
-import { resourceKey } from "../../datastore/keys.ts";
+import { handleKey, resourceKey } from "../../datastore/keys.ts";
 import type { WorkloadEndpoint } from "../../datastore/kinds/workload_endpoint.ts";
 import type { Mirror } from "../../datastore/mirror.ts";
 import type { Store } from "../../datastore/store.ts";
@@ -20,7 +20,7 @@ import { Lease } from "./_lease.ts";
 import { Locks } from "./_locks.ts";
 import { Patience } from "./_patience.ts";
 import { type AddressWish, type Readiness, readiness } from "./readiness.ts";
-import { refuseWhenLocked, release } from "./_release.ts";
+import { refuseWhenLocked, refuseWhenUnknown, release } from "./_release.ts";
 import { Replay } from "./_replay.ts";
 import type { Added, AddRequest, AddStep, CheckRequest, LeaseRequest, Removed, RemoveRequest } from "./request.ts";
 import { addressesOf } from "./stored.ts";
@@ -123,21 +123,35 @@ export class Lifecycle {
     });
   }
 
-  /** What is not as ADD left it, one sentence each. @throws Problem "kernel". */
+  /** What is not as ADD left it, one sentence each. @throws Problem "kernel", "unavailable" before etcd was read. */
   async check(request: CheckRequest): Promise<string[]> {
+    refuseWhenUnknown(this.deps.mirror);
     const { attachment, netns, endpointKey, hostInterface } = request;
     const { interfaceName, containerId } = attachment;
     const at = this.#endpoints.at(endpointKey);
     const endpoint = at && belongsTo(at, containerId) ? at.endpoint : undefined;
     const actual = await this.deps.wiring.inspect({ netns, interfaceName, hostInterface });
-    return differences({ endpoint, actual, netns, interfaceName, hostInterface, answered: request.addresses });
+    const found = differences({ endpoint, actual, netns, interfaceName, hostInterface, answered: request.addresses });
+    return [...found, ...this.#notHeld(attachment, endpoint ? addressesOf(endpoint) : [])];
+  }
+
+  /** Addresses that IPAM has under another handle, or not under the one that this attachment has. */
+  #notHeld(attachment: Attachment, ips: Ip[]): string[] {
+    const handle = handleOf(attachment);
+    const hasHandle = this.deps.mirror.get(handleKey(handle)) !== undefined;
+    return ips.flatMap((ip) => {
+      const holder = handleHolding(this.deps.mirror, ip);
+      const isWrong = holder === undefined ? hasHandle : holder !== handle;
+      return isWrong ? [`IPAM has ${formatIp(ip)} ${holder ? `under ${holder}` : "free"}, not under ${handle}`] : [];
+    });
   }
 
   /**
    * Removes what containers of a network hold on this node that are not in `valid`. Goes on after a failure.
-   * @returns what could not be removed or judged, one sentence each.
+   * @returns what could not be removed or judged, one sentence each. @throws Problem "unavailable" before etcd was read.
    */
   async collect(network: string, valid: { containerId: string; interfaceName: string }[]): Promise<string[]> {
+    refuseWhenUnknown(this.deps.mirror);
     const alive = new Set(valid.map((v) => v.containerId));
     const all = holdersOf(this.deps.mirror, this.deps.node, network, this.#endpoints.ofThisNode());
     const problems = all.unclear.map((id) => `handle ${id}: cannot tell which network it belongs to`);
@@ -221,7 +235,10 @@ export class Lifecycle {
     return { etcd: "journalled" };
   }
 
-  /** The answer to a repeated ADD of an attachment that lives; undefined when it does not. */
+  /**
+   * The answer to a repeated ADD of an attachment that lives; undefined when it does not.
+   * DIFFERS: Calico gives a pod a second address, and says yes to other containers without a look.
+   */
   async #asBefore(request: AddRequest, key: string): Promise<Added | undefined> {
     const { attachment, netns, addresses } = request;
     const endpoint = this.#endpoints.at(key)?.endpoint;
@@ -264,7 +281,10 @@ export class Lifecycle {
     if (here && !isOwn && specific?.length) await this.#takeOver(attachment.network, here.endpoint, specific);
   }
 
-  /** A re-created pod with fixed addresses gets them from its own older sandbox, whose DEL may come later. */
+  /**
+   * A re-created pod with fixed addresses gets them from its own older sandbox, whose DEL may come later.
+   * DIFFERS: Calico releases them whoever holds them.
+   */
   async #takeOver(network: string, older: WorkloadEndpoint | undefined, wanted: Ip[]): Promise<void> {
     const containerId = older?.spec.containerID;
     if (!older || !containerId) return;
@@ -277,7 +297,10 @@ export class Lifecycle {
     if (outcome!.commit) this.deps.mirror.learn(outcome!.commit.events);
   }
 
-  /** A container can have one interface of ours, in one network: both would have one host side and default route. */
+  /**
+   * A container can have one interface of ours, in one network: both would have one host side and default route.
+   * DIFFERS: Calico says yes for orchestrator cni and makes no interface.
+   */
   #refuseSecond(key: string, attachment: Attachment): void {
     const { containerId } = attachment;
     const same = this.#endpoints.at(key);

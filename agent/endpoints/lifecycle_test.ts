@@ -2,6 +2,7 @@ import { deepEqual, equal, match, notEqual, ok, rejects } from "node:assert/stri
 import fc from "fast-check";
 import { parseIp } from "../../lib/ip.ts";
 import { isProblem, Problem } from "../../lib/problem.ts";
+import { prefixRange } from "../../datastore/store.ts";
 import { addSteps } from "./request.ts";
 import { addRequest, keyOf, TestNode, texts } from "./_test_node.ts";
 
@@ -173,6 +174,24 @@ Deno.test("collect() takes from vanished containers only", async () => {
   await node.lifecycle.add(other);
   deepEqual(await node.lifecycle.collect("net", [{ containerId: "a", interfaceName: "eth0" }]), []);
   deepEqual((await node.held()).addresses.toSorted(), ["net.a", "net.more.c"]);
+});
+
+Deno.test("check() finds an address that IPAM has given to nobody, or to another", async () => {
+  await using node = await TestNode.start();
+  const { addresses } = await node.lifecycle.add(addRequest("c1"));
+  const request = addRequest("c1");
+  const check = () =>
+    node.lifecycle.check({
+      ...{ attachment: request.attachment, netns: request.netns, endpointKey: keyOf(request), hostInterface: "calic1" },
+    });
+  deepEqual(await check(), []);
+  const [block] = (await node.store.read([prefixRange("/calico/ipam/v2/assignment/")])).values.values();
+  const stored = JSON.parse(block!.value);
+  stored.attributes[0].handle_id = "net.other";
+  const write = [{ put: block!.key, value: JSON.stringify(stored) }];
+  const { revision } = await node.store.txn({ compare: [], write });
+  while (node.mirror.revision < revision) await new Promise((resolve) => setTimeout(resolve, 1));
+  deepEqual(await check(), [`IPAM has ${texts(addresses)[0]} under net.other, not under net.c1`]);
 });
 
 Deno.test("readiness() says why not", async () => {

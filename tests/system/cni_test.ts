@@ -244,6 +244,23 @@ Deno.test("CNI calls through a running agent", async (t) => {
     await settled(world, 0);
   });
 
+  await test("an ADD and a DEL cost etcd one request each", async () => {
+    const requests = async () => {
+      const text = await world.host.runOk("curl", ["-sS", `${world.etcd.endpoint}/metrics`]);
+      const lines = text.split("\n").filter((l) =>
+        /^grpc_server_started_total\{grpc_method="(Range|Txn|Put|DeleteRange)"/.test(l)
+      );
+      return lines.reduce((sum, line) => sum + Number(line.split(" ").pop()), 0);
+    };
+    await good(world, { command: "ADD", ...at("q0") });
+    await good(world, { command: "DEL", ...at("q0") });
+    const before = await requests();
+    await good(world, { command: "ADD", ...at("q1") });
+    equal(await requests() - before, 1);
+    await good(world, { command: "DEL", ...at("q1") });
+    equal(await requests() - before, 2);
+  });
+
   await test("a DEL that comes while its ADD runs wins", async () => {
     world.etcd.stop();
     const adding = world.call({ command: "ADD", ...at("r1") });
