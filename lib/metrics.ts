@@ -74,6 +74,11 @@ export const metricDefinitions = {
   },
   tortie_journal_entries: { type: "gauge", help: "Deletes that the datastore has not seen yet." },
   tortie_bgp_peers: { type: "gauge", help: "BGP sessions by state.", labels: ["state"] },
+  tortie_bird_configurations_total: {
+    type: "counter",
+    help: "Configurations given to BIRD: configured, started with one, refused.",
+    labels: ["outcome"],
+  },
   tortie_part_restarts_total: {
     type: "counter",
     help: "Restarts of a part of the process after a failure.",

@@ -1,16 +1,16 @@
 import { runRouting } from "../routing/routing.ts";
 import { networkingBackend } from "./own_node.ts";
-import type { Shared } from "./shared.ts";
+import type { Shared } from "./parts.ts";
 
 /** True when this node's routes are distributed by BIRD. */
 export const birdRuns = (settings: Shared["settings"]): boolean => networkingBackend(settings) === "bird";
 
 /** BGP, unless the backend says otherwise. @param dataplaneReady nothing is announced before it. */
 export function startRouting(shared: Shared, dataplaneReady: Promise<void> | undefined): Promise<void>[] {
-  const { settings, mirror, node, clock, health, signal, runDir } = shared;
+  const { settings, mirror, node, clock, health, metrics, signal, runDir } = shared;
   if (!birdRuns(settings)) return [];
   const routing = runRouting({
-    ...{ mirror, node, clock, health, signal, dataplaneReady },
+    ...{ mirror, node, clock, health, metrics, signal, dataplaneReady },
     log: shared.log.child("routing"),
     env: (name) => settings.get(name),
     paths: { config: `${runDir}/bird.conf`, control: `${runDir}/bird.ctl`, pid: `${runDir}/bird.pid` },

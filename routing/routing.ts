@@ -3,6 +3,7 @@ import { Backoff } from "../lib/backoff.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Health } from "../lib/health.ts";
 import type { Fields, Logger } from "../lib/log.ts";
+import { type Metrics, noMetrics } from "../lib/metrics.ts";
 import { Problem } from "../lib/problem.ts";
 import { type Applied, Bird, type BirdPaths, birdPaths } from "./bird.ts";
 import { render, sealOf } from "./bird_config.ts";
@@ -34,6 +35,8 @@ export interface RoutingOptions {
   clock: Clock;
   log: Logger;
   health: Health;
+  /** tortie_bgp_peers and tortie_bird_configurations_total are kept here. */
+  metrics?: Metrics;
   /** CALICO_ROUTER_ID, CALICO_ADVERTISE_CLUSTER_IPS, CALICO_K8S_NODE_REF, CALICO_ENDPOINT_STATUS_PATH_PREFIX. */
   env: (name: string) => string | undefined;
   /** Ends the loop. BIRD and its routes stay. */
@@ -181,6 +184,13 @@ class Loop implements Routing {
     }
   }
 
+  async #measure(): Promise<void> {
+    const { metrics = noMetrics } = this.options;
+    const states = Map.groupBy(await this.bird.sessionStates(), (s) => s.state);
+    metrics.clear("tortie_bgp_peers");
+    for (const [state, sessions] of states) metrics.set("tortie_bgp_peers", sessions.length, { state });
+  }
+
   /** Notices at once that BIRD ended. */
   async #watchBird(signal: AbortSignal): Promise<void> {
     const { clock, log } = this.options;
@@ -265,7 +275,8 @@ class Loop implements Routing {
   }
 
   #take(applied: Applied, text: string, fields: Fields): void {
-    const { log } = this.options;
+    const { log, metrics = noMetrics } = this.options;
+    if (applied.is !== "unchanged") metrics.add("tortie_bird_configurations_total", 1, { outcome: applied.is });
     this.#refused = undefined;
     this.#lastError = undefined;
     if (applied.is === "refused") {

@@ -341,3 +341,31 @@ Deno.test("whatever stands in the resources, BIRD takes the text: no object can 
     await Deno.remove(dir, { recursive: true });
   }
 });
+
+Deno.test(
+  "a changed filter re-judges the routes and costs no session; a burst of changes is few configures",
+  options,
+  async () => {
+    await using lab = await makeBgpLab(2);
+    const [h1, h2] = lab.hosts as [SpeakerHost, SpeakerHost];
+    await lab.put("bgpconfigurations", "default", { nodeToNodeMeshEnabled: false });
+    await lab.put("bgpfilters", "f", { exportV4: [{ cidr: "10.99.0.0/16", matchOperator: "In", action: "Reject" }] });
+    await lab.put("bgppeers", "all", { nodeSelector: "all()", peerSelector: "all()", filters: ["f"] });
+    await giveBlock(lab, h2, "10.65.2.0/26");
+    await using first = startRouting(lab, h1);
+    await using second = startRouting(lab, h2);
+    await established([first, second], 2);
+    await patiently("the block of h2", async () => (await routeTo(h1.space, "10.65.2.0/26"))?.[0] === h2.address);
+    const since = async () => (await first.routing.status()).sessions.map((s) => `${s.name} ${s.since}`);
+    const before = await since();
+    await lab.put("bgpfilters", "f", { exportV4: [{ cidr: "10.65.2.0/26", matchOperator: "In", action: "Reject" }] });
+    await patiently("the route to go", async () => await routeTo(h1.space, "10.65.2.0/26") === undefined);
+    assert.deepEqual(await since(), before);
+    const { configured } = (await second.routing.status()).counts;
+    for (let i = 0; i < 200; i++) await giveBlock(lab, h2, `10.65.${100 + (i >> 2)}.${(i & 3) * 64}/26`);
+    await patiently("the last of 200 blocks", () => routeTo(h1.space, "10.65.149.192/26"));
+    const after = await second.routing.status();
+    assert.ok(after.counts.configured - configured <= 4, `${after.counts.configured - configured} configures`);
+    assert.deepEqual(await since(), before);
+  },
+);
