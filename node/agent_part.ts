@@ -14,7 +14,7 @@ import { Wiring } from "../agent/endpoints/wiring.ts";
 import { serveCni } from "../cni/server.ts";
 import { Allocator } from "../ipam/commit.ts";
 import { birdRuns } from "./routing_part.ts";
-import type { Shared } from "./shared.ts";
+import type { Shared } from "./parts.ts";
 import { keepTunnelAddresses } from "./tunnel_part.ts";
 
 /** A running agent. */

@@ -3,7 +3,7 @@ import { createLog, type Logger, parseLevel } from "../lib/log.ts";
 import { messageOf, Problem } from "../lib/problem.ts";
 import { runNode } from "./node.ts";
 import { loadSettings } from "./settings.ts";
-import type { NodeRoles } from "./shared.ts";
+import type { NodeRoles } from "./parts.ts";
 
 const usage = `usage: tortie node | agent | routing
 

@@ -5,7 +5,7 @@ import { openEtcd } from "../datastore/etcd.ts";
 import { Mirror } from "../datastore/mirror.ts";
 import { storeOptions } from "../datastore/options.ts";
 import { healthSettings, metricsSettings, serveHealth } from "./health.ts";
-import type { NodeParts, Shared } from "./shared.ts";
+import type { NodeParts, Shared } from "./parts.ts";
 
 /** Between two looks at the mirror's state, for health. */
 const lookMs = 1_000;

@@ -7,7 +7,7 @@ import { Resources } from "../datastore/resources.ts";
 import { readInterfaces, sourceAddress } from "./kernel_interfaces.ts";
 import { watchAddresses } from "./address_watch.ts";
 import { kubernetesFacts } from "./kubernetes_facts.ts";
-import { type Shared, untilDone } from "./shared.ts";
+import { type Shared, untilDone } from "./parts.ts";
 import { startUp } from "./startup.ts";
 
 /**

@@ -2,7 +2,7 @@ import { messageOf } from "../lib/problem.ts";
 import { kindPrefix, resourceKey } from "../datastore/keys.ts";
 import type { Changes } from "../datastore/mirror.ts";
 import type { Allocator } from "../ipam/commit.ts";
-import { type Shared, untilDone } from "./shared.ts";
+import { type Shared, untilDone } from "./parts.ts";
 import { ensureTunnelAddresses } from "./tunnel_addresses.ts";
 
 /**

@@ -1,6 +1,6 @@
 import type { Resource } from "../../datastore/kind.ts";
 import type { ActivePolicy, ActiveProfile, PolicedEndpoint, SetId, SetType } from "../desired_policy.ts";
-import { activePolicy, activeProfile, policedEndpoint } from "./graph.ts";
+import { activePolicy, activeProfile, policedEndpoint } from "./outputs.ts";
 import { type Input, type PolicyInput, type ProfileInput, type SubjectInput, understand } from "./inputs.ts";
 import type { SetSource } from "./rule_input.ts";
 import { membersOf } from "./set_members.ts";

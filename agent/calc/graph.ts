@@ -1,14 +1,6 @@
 import type { Resource } from "../../datastore/kind.ts";
 import { parseSelector } from "../../datastore/selector/index.ts";
-import type {
-  ActivePolicy,
-  ActiveProfile,
-  PolicedEndpoint,
-  PolicyDelta,
-  PolicyId,
-  SetId,
-  TierPolicies,
-} from "../desired_policy.ts";
+import type { PolicedEndpoint, PolicyDelta, PolicyId, SetId } from "../desired_policy.ts";
 import {
   idOf,
   type Input,
@@ -20,8 +12,8 @@ import {
   type TierInput,
   understand,
 } from "./inputs.ts";
-import { comparePolicies, compareTiers, type TierRank } from "./policy_order.ts";
-import { matchAll, type SetSource } from "./rule_input.ts";
+import { activePolicy, activeProfile, emptyDelta, policedEndpoint, type TierFacts } from "./outputs.ts";
+import type { SetSource } from "./rule_input.ts";
 import { type MatchChange, SelectorIndex } from "./selector_index.ts";
 import { membersOf, sameContribution, SetMembers, withoutCovered } from "./set_members.ts";
 
@@ -477,88 +469,11 @@ export class Graph {
     return policedEndpoint(subject, matched, (tier) => this.#rankOf(tier));
   }
 
-  #rankOf(name: string): TierRank & { defaultAction: "Deny" | "Pass" | "" } {
+  #rankOf(name: string): TierFacts {
     const tier = this.#tiers.get(name);
     if (tier) return { name, order: tier.order, exists: true, defaultAction: tier.defaultAction };
     return { name, order: undefined, exists: false, defaultAction: this.#lastActions.get(name) ?? "" };
   }
-}
-
-/** What applies to an endpoint, from the policies that select it. */
-export function policedEndpoint(
-  subject: SubjectInput,
-  matched: PolicyInput[],
-  rankOf: (tier: string) => TierRank & { defaultAction: "Deny" | "Pass" | "" },
-): PolicedEndpoint {
-  const ordinary = matched.filter((p) => !p.doNotTrack && !p.preDnat);
-  const isHost = subject.is === "host";
-  const tiersOf = (policies: PolicyInput[]) => (isHost || policies === ordinary ? tiers(policies, rankOf) : []);
-  const passing = (list: TierPolicies[]): TierPolicies[] => list.map((t) => ({ ...t, defaultAction: "Pass" }));
-  return {
-    id: subject.id,
-    kind: isHost ? "host" : "workload",
-    interfaceName: subject.interfaceName,
-    nets: subject.nets,
-    profiles: subject.parents,
-    tiers: tiersOf(ordinary),
-    untrackedTiers: passing(tiersOf(matched.filter((p) => p.doNotTrack))),
-    preDnatTiers: passing(tiersOf(matched.filter((p) => p.preDnat))).map((t) => ({ ...t, egress: [] })),
-    forwardTiers: tiersOf(ordinary.filter((p) => p.applyOnForward)),
-  };
-}
-
-/** Tiers that take part: those with a policy in a direction. */
-function tiers(
-  policies: PolicyInput[],
-  rankOf: (tier: string) => TierRank & { defaultAction: "Deny" | "Pass" | "" },
-): TierPolicies[] {
-  const byTier = Map.groupBy(policies, (p) => p.tier);
-  return [...byTier.keys()].map(rankOf).sort(compareTiers).map(({ name, defaultAction }) => {
-    const inOrder = byTier.get(name)!.sort(comparePolicies);
-    const ids = (direction: "ingress" | "egress") =>
-      inOrder.filter((p) => p.directions.has(direction)).map((p) => p.id);
-    return { name, defaultAction, ingress: ids("ingress"), egress: ids("egress") };
-  }).filter((t) => t.ingress.length + t.egress.length > 0);
-}
-
-/** A policy as the dataplane sees it. */
-export function activePolicy(p: PolicyInput): ActivePolicy {
-  return {
-    id: p.id,
-    kind: p.kind,
-    namespace: p.namespace || undefined,
-    name: p.name,
-    tier: p.tier,
-    staged: p.staged,
-    selector: p.selector.text,
-    ingress: p.ingress,
-    egress: p.egress,
-    doNotTrack: p.doNotTrack,
-    preDnat: p.preDnat,
-    applyOnForward: p.applyOnForward,
-    performanceHints: p.performanceHints,
-  };
-}
-
-/** A profile as the dataplane sees it; one that does not exist denies everything. */
-export function activeProfile(name: string, profile: ProfileInput | undefined): ActiveProfile {
-  if (!profile) return { name, missing: true, ingress: [matchAll("deny")], egress: [matchAll("deny")] };
-  return { name, missing: false, ingress: profile.ingress, egress: profile.egress };
-}
-
-/** A delta in which nothing changed. */
-export function emptyDelta(): PolicyDelta {
-  return {
-    setsAdded: [],
-    setsChanged: [],
-    policies: [],
-    profiles: [],
-    endpoints: [],
-    endpointsRemoved: [],
-    profilesRemoved: [],
-    policiesRemoved: [],
-    setsRemoved: [],
-  };
 }
 
 /** Equal in all that decides where and when a policy is asked. */
