@@ -1,23 +1,10 @@
 import { systemClock } from "../../lib/clock.ts";
 import { ask } from "../../routing/bird_control.ts";
-import { type BirdInput, configurationOf } from "../cases/runners/_bird_input.ts";
+import { type BirdInput, type CaseRoute, configurationOf } from "../cases/runners/_bird_input.ts";
 import { type Code, type Configuration, parseConfiguration, type Statement } from "../cases/runners/_bird_language.ts";
 import { judge, type Route } from "../cases/runners/_bird_machine.ts";
 import { makeNamespace, type Namespace } from "../lab/namespaces.ts";
 import { wait } from "../lab/wait.ts";
-
-/** A route of bird.json; see its shape. */
-interface CaseRoute {
-  id: string;
-  net: string;
-  from: "kernel" | "static" | "device" | "bgp";
-  metric?: number;
-  localPref?: number;
-  ifname?: string;
-  nextHop?: string;
-  asPath?: number[];
-  communities?: string[];
-}
 
 /** A session of the configuration under test. */
 interface Session {
@@ -61,8 +48,8 @@ export interface Compared {
  * BIRD really has, plus BGP's own rules (best route only, not back to its sender, no iBGP route to iBGP but by reflection).
  * @throws Error that shows the first difference.
  */
-export async function compareWithBird(id: string, input: BirdInput, routes: CaseRoute[]): Promise<Compared> {
-  await using world = await World.build(id, input, routes);
+export async function compareWithBird(id: string, input: BirdInput): Promise<Compared> {
+  await using world = await World.build(id, input);
   return await world.compare();
 }
 
@@ -73,15 +60,17 @@ class World implements AsyncDisposable {
   #dir: string;
   #configuration: Configuration;
   #sessions: Session[];
+  readonly routes: CaseRoute[];
 
-  private constructor(id: string, readonly input: BirdInput, readonly routes: CaseRoute[]) {
+  private constructor(id: string, readonly input: BirdInput) {
+    this.routes = input.routes ?? [];
     this.#dir = `/dev/shm/h6-world-${id}-${crypto.randomUUID().slice(0, 6)}`;
     this.#configuration = parseConfiguration(configurationOf(input));
     this.#sessions = sessionsOf(this.#configuration).filter((s) => onLink(s.ip));
   }
 
-  static async build(id: string, input: BirdInput, routes: CaseRoute[]): Promise<World> {
-    const world = new World(id, input, routes);
+  static async build(id: string, input: BirdInput): Promise<World> {
+    const world = new World(id, input);
     try {
       await world.#start();
       return world;

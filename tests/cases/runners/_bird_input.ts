@@ -6,6 +6,19 @@ import { Findings, type KubernetesView, type Surroundings } from "../../../routi
 import { Snapshot } from "../../../routing/snapshot.ts";
 import { peeringEndpoint } from "../../../routing/surroundings.ts";
 
+/** A route of a case; see the file's shape. */
+export interface CaseRoute {
+  id: string;
+  net: string;
+  from: "kernel" | "static" | "device" | "bgp";
+  metric?: number;
+  localPref?: number;
+  ifname?: string;
+  nextHop?: string;
+  asPath?: number[];
+  communities?: string[];
+}
+
 /** Input of a case of bird.json; see the file's shape. */
 export interface BirdInput {
   node: string;
@@ -13,6 +26,7 @@ export interface BirdInput {
   datastore: Record<string, unknown>;
   kubernetes?: Partial<KubernetesView>;
   endpointStatus?: Record<string, unknown>;
+  routes?: CaseRoute[];
 }
 
 /**
