@@ -142,6 +142,24 @@ export class RtSocket implements Disposable {
     throw broken("netlink dump changed at every try", undefined);
   }
 
+  /** dump() for tables that take the kernel long to walk: the event loop goes on meanwhile. One at a time. */
+  async dumpLater(request: Request): Promise<Message[]> {
+    for (let tries = 0; tries < maxDumpTries; tries++) {
+      const { bytes, first } = this.#prepare([{ ...request, flags: request.flags | NLM.ROOT_MATCH }], false);
+      this.#busy = true;
+      try {
+        const sent = await libc().sendLater(this.#fd, bytes, BigInt(bytes.length), 0);
+        if (Number(sent) < 0) throw broken("netlink dump was not sent", undefined);
+        const dump: Dump = { found: [], whole: true, sequence: first, none: undefined };
+        while (!takeDump(dump, await this.#receiveLater()));
+        if (dump.whole) return dump.found;
+      } finally {
+        this.#busy = false;
+      }
+    }
+    throw broken("netlink dump changed at every try", undefined);
+  }
+
   #prepare(requests: Request[], acknowledged = true): { bytes: Uint8Array<ArrayBuffer>; first: number } {
     if (this.#closed) throw new Error("netlink socket is used after its end");
     if (this.#busy) throw new Error("netlink socket is used while batchLater() is under way");
@@ -171,21 +189,15 @@ export class RtSocket implements Disposable {
 
   /** undefined = interrupted by a change. */
   #dumped(sequence: number, none: number | undefined): Message[] | undefined {
-    const found: Message[] = [];
-    let whole = true;
-    for (;;) {
-      for (const message of decodeMessages(this.#receive())) {
-        if (message.sequence !== sequence) continue;
-        if (message.flags & flag.dumpInterrupted) whole = false;
-        if (message.type === type.error || message.type === type.done) {
-          const error = errorOf(message);
-          if (none !== undefined && error?.errno === none) return [];
-          if (error) throw broken("netlink dump was refused", error);
-          return whole ? found : undefined;
-        }
-        found.push(message);
-      }
-    }
+    const dump: Dump = { found: [], whole: true, sequence, none };
+    while (!takeDump(dump, this.#receive()));
+    return dump.whole ? dump.found : undefined;
+  }
+
+  async #receiveLater(): Promise<Uint8Array> {
+    const n = Number(await libc().recvLater(this.#fd, this.#buffer, BigInt(this.#buffer.length), MSG_TRUNC));
+    if (n < 0 || n > this.#buffer.length) throw broken("netlink answer did not come whole", undefined);
+    return this.#buffer.slice(0, n);
   }
 
   #receive(): Uint8Array {
@@ -200,6 +212,33 @@ export class RtSocket implements Disposable {
     this.#closed = true;
     libc().close(this.#fd);
   }
+}
+
+/** A dump while it is read. */
+interface Dump {
+  found: Message[];
+  /** False when the table changed meanwhile. */
+  whole: boolean;
+  sequence: number;
+  /** errno that means: there are none. */
+  none: number | undefined;
+}
+
+/** Takes what one recv() brought. @returns true at the dump's end. */
+function takeDump(dump: Dump, bytes: Uint8Array): boolean {
+  for (const message of decodeMessages(bytes)) {
+    if (message.sequence !== dump.sequence) continue;
+    if (message.flags & flag.dumpInterrupted) dump.whole = false;
+    if (message.type !== type.error && message.type !== type.done) {
+      dump.found.push(message);
+      continue;
+    }
+    const error = errorOf(message);
+    if (dump.none !== undefined && error?.errno === dump.none) dump.found = [];
+    else if (error) throw broken("netlink dump was refused", error);
+    return true;
+  }
+  return false;
 }
 
 /** NEW, DEL and SET of every object; GETs are the third of each group of four (linux/rtnetlink.h). */

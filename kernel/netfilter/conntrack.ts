@@ -1,0 +1,140 @@
+import { type Family, type Ip, ipBytes } from "../../lib/ip.ts";
+import { Problem } from "../../lib/problem.ts";
+import {
+  addressFamily,
+  attribute,
+  attributesOf,
+  join,
+  type Message,
+  nested,
+  NLM,
+  readIp,
+  type Request,
+  u32,
+} from "../rtnetlink/message.ts";
+import { E, isErrno, type RtSocket } from "../rtnetlink/socket.ts";
+
+const SUBSYS_CTNETLINK = 1;
+const GET = 1, DELETE = 2;
+/** linux/netfilter/nfnetlink_conntrack.h */
+const CTA = { original: 1, reply: 2, id: 12, zone: 18, filter: 25 };
+const TUPLE = { ip: 1, proto: 2 };
+const PROTO = { number: 1, sourcePort: 2, destinationPort: 3 };
+const FILTER = { original: 1, reply: 2 };
+const filterFlag = { source: 1, destination: 2 };
+/** From so many addresses on one look at all flows costs less than four for each of them. */
+const manyAddresses = 8;
+
+/** One direction of a flow, as its packets look. */
+export interface FlowEnds {
+  source: Ip;
+  destination: Ip;
+  /** 6 = TCP, 17 = UDP, … */
+  protocol: number;
+  /** 0 for protocols without ports. */
+  sourcePort: number;
+  destinationPort: number;
+}
+
+/** A flow that the kernel tracks. */
+export interface Flow {
+  family: Family;
+  original: FlowEnds;
+  reply: FlowEnds;
+  /** What names it to the kernel: tuple, id and zone as it gave them. */
+  name: Uint8Array;
+}
+
+/**
+ * Deletes the entries of all flows that have one of the addresses on either side of either direction, so that the next
+ * packet is asked about anew. No such flow is fine. The kernel walks its whole table four times an address, some 20 ms
+ * each; the event loop goes on meanwhile, and the socket is for nothing else. @returns how many were deleted.
+ * @throws Problem "kernel".
+ */
+export async function deleteFlowsOf(socket: RtSocket, addresses: readonly Ip[]): Promise<number> {
+  let deleted = 0;
+  for (const family of [4, 6] as const) {
+    const of = addresses.filter((a) => a.v === family);
+    if (of.length > 0) deleted += deleteFlows(socket, await flowsOf(socket, family, of));
+  }
+  return deleted;
+}
+
+/** Deletes these flows; one that is gone is fine. @returns how many were there. @throws Problem "kernel". */
+export function deleteFlows(socket: RtSocket, flows: readonly Flow[]): number {
+  const answers = socket.batch(flows.map(({ family, name }) => request(DELETE, family, name)));
+  const refused = answers.find(({ error }) => error && !isErrno(error, E.NOENT));
+  if (refused) throw new Problem({ code: "kernel", what: "a tracked flow was not deleted", cause: refused.error });
+  return answers.filter(({ error }) => !error).length;
+}
+
+/** All flows of a family. @throws Problem "kernel". */
+export async function listFlows(socket: RtSocket, family: Family): Promise<Flow[]> {
+  return (await dump(socket, family)).map((m) => flowOf(m, family)).filter((f) => f !== undefined);
+}
+
+async function flowsOf(socket: RtSocket, family: Family, addresses: readonly Ip[]): Promise<Flow[]> {
+  const sought = new Set(addresses.map((a) => a.n));
+  const messages = addresses.length < manyAddresses
+    ? await filtered(socket, family, addresses)
+    : await dump(socket, family);
+  const found = new Map<string, Flow>();
+  for (const message of messages) {
+    const flow = flowOf(message, family);
+    // An older kernel ignores the filter, and a flow may match it twice.
+    if (flow && hasOneOf(flow, sought)) found.set(String(flow.name), flow);
+  }
+  return [...found.values()];
+}
+
+const hasOneOf = ({ original, reply }: Flow, sought: ReadonlySet<bigint>): boolean =>
+  [original.source, original.destination, reply.source, reply.destination].some((ip) => sought.has(ip.n));
+
+/** The kernel looks for one address in one place at a time (Linux 5.8; before that it answers with all flows). */
+async function filtered(socket: RtSocket, family: Family, addresses: readonly Ip[]): Promise<Message[]> {
+  const ends = [["source", family === 4 ? 1 : 3], ["destination", family === 4 ? 2 : 4]] as const;
+  const found: Message[] = [];
+  for (const address of addresses) {
+    for (const way of ["original", "reply"] as const) {
+      for (const [end, attr] of ends) {
+        const tuple = nested(CTA[way], nested(TUPLE.ip, attribute(attr, ipBytes(address))));
+        const flags = (side: typeof way) => attribute(FILTER[side], u32(side === way ? filterFlag[end] : 0));
+        found.push(...await dump(socket, family, tuple, nested(CTA.filter, flags("original"), flags("reply"))));
+      }
+    }
+  }
+  return found;
+}
+
+const dump = (socket: RtSocket, family: Family, ...attributes: Uint8Array[]): Promise<Message[]> =>
+  socket.dumpLater(request(GET, family, ...attributes));
+
+function request(command: number, family: Family, ...attributes: Uint8Array[]): Request {
+  const head = new Uint8Array([addressFamily(family), 0, 0, 0]);
+  return { type: (SUBSYS_CTNETLINK << 8) | command, flags: NLM.REQUEST, body: join(head, ...attributes) };
+}
+
+function flowOf({ body }: Message, family: Family): Flow | undefined {
+  const found = attributesOf(body, 4);
+  const original = endsOf(found.get(CTA.original)), reply = endsOf(found.get(CTA.reply));
+  if (!original || !reply || original.source.v !== family) return undefined;
+  const kept = [CTA.id, CTA.zone].flatMap((type) => found.has(type) ? [attribute(type, found.get(type)!)] : []);
+  return { family, original, reply, name: join(attribute(CTA.original | 0x8000, found.get(CTA.original)!), ...kept) };
+}
+
+function endsOf(tuple: Uint8Array | undefined): FlowEnds | undefined {
+  if (!tuple) return undefined;
+  const parts = attributesOf(tuple);
+  const ip = attributesOf(parts.get(TUPLE.ip) ?? new Uint8Array());
+  const proto = attributesOf(parts.get(TUPLE.proto) ?? new Uint8Array());
+  const source = readIp(ip.get(1) ?? ip.get(3)), destination = readIp(ip.get(2) ?? ip.get(4));
+  if (!source || !destination) return undefined;
+  const port = (bytes: Uint8Array | undefined) => (bytes && bytes.length >= 2 ? bytes[0]! * 256 + bytes[1]! : 0);
+  return {
+    source,
+    destination,
+    protocol: proto.get(PROTO.number)?.[0] ?? 0,
+    sourcePort: port(proto.get(PROTO.sourcePort)),
+    destinationPort: port(proto.get(PROTO.destinationPort)),
+  };
+}
