@@ -84,7 +84,7 @@ Deno.test("keys that the user's role does not hold are unauthorized, others work
   await assert.rejects(store.watch(prefixRange("/"), 1n, { signal }).next(), (e) => isProblem(e, "unauthorized"));
 });
 
-Deno.test("tokens that etcd forgot are renewed: calls succeed, watches and leases go on", async () => {
+Deno.test("tokens that etcd forgot are renewed: calls succeed, watches and leases go on", withLateTimer, async () => {
   await using etcd = await startEtcd({ auth: true });
   await using store = openEtcd(options(etcd), deps);
   await using lease = await store.lease(2);

@@ -33,7 +33,7 @@ async function failure(options: StoreOptions): Promise<Problem> {
   assert.fail("the connection was accepted");
 }
 
-Deno.test("https to an address works when the certificate names only the address", async () => {
+Deno.test("https to an address works when the certificate names only the address", withLateTimer, async () => {
   await using etcd = await startEtcd({ tls: true });
   assert.match(etcd.endpoint, /^https:\/\/127\.0\.0\.1:/);
   await replaceServerCertificate(etcd, ["127.0.0.1"]);
@@ -100,40 +100,44 @@ Deno.test("inline PEM text works as files do", async () => {
   assert.equal(await store.get("/x"), undefined);
 });
 
-Deno.test("a client certificate that is replaced on disk is used at the next connect, also by a watch", async () => {
-  await using etcd = await startEtcd({ tls: true });
-  // etcd takes the certificate's name as user: who may write tells which certificate was used.
-  await etcd.etcdctl("user", "add", "root:x");
-  await etcd.etcdctl("user", "grant-role", "root", "root");
-  await etcd.etcdctl("user", "add", "nobody:x");
-  await etcd.etcdctl("auth", "enable");
-  const { authority } = etcd.tls!;
-  const nobody = await authority.issue("nobody");
-  const mine = { certFile: `${etcd.dataDir}/mine.crt`, keyFile: `${etcd.dataDir}/mine.key` };
-  const use = async (c: { certFile: string; keyFile: string }) => {
-    await Deno.copyFile(c.certFile, mine.certFile);
-    await Deno.copyFile(c.keyFile, mine.keyFile);
-  };
-  await use(nobody);
-  await using store = openEtcd({ ...options(etcd), ...mine }, deps);
-  await assert.rejects(store.get("/x"), (e) => isProblem(e, "unauthorized") && /role/.test(e.todo ?? ""));
+Deno.test(
+  "a client certificate that is replaced on disk is used at the next connect, also by a watch",
+  withLateTimer,
+  async () => {
+    await using etcd = await startEtcd({ tls: true });
+    // etcd takes the certificate's name as user: who may write tells which certificate was used.
+    await etcd.etcdctl("user", "add", "root:x");
+    await etcd.etcdctl("user", "grant-role", "root", "root");
+    await etcd.etcdctl("user", "add", "nobody:x");
+    await etcd.etcdctl("auth", "enable");
+    const { authority } = etcd.tls!;
+    const nobody = await authority.issue("nobody");
+    const mine = { certFile: `${etcd.dataDir}/mine.crt`, keyFile: `${etcd.dataDir}/mine.key` };
+    const use = async (c: { certFile: string; keyFile: string }) => {
+      await Deno.copyFile(c.certFile, mine.certFile);
+      await Deno.copyFile(c.keyFile, mine.keyFile);
+    };
+    await use(nobody);
+    await using store = openEtcd({ ...options(etcd), ...mine }, deps);
+    await assert.rejects(store.get("/x"), (e) => isProblem(e, "unauthorized") && /role/.test(e.todo ?? ""));
 
-  await use(etcd.tls!.client);
-  await assert.rejects(store.get("/x"), (e) => isProblem(e, "unauthorized"), "a standing connection keeps its own");
-  await etcd.restart();
-  await wait("a call with the new certificate", async () => {
-    await store.txn({ compare: [], write: [{ put: "/x", value: "1" }] });
-    return true;
-  });
-  const states: WatchState[] = [], stop = new AbortController();
-  const options_ = { signal: stop.signal, onState: (s: WatchState) => void states.push(s) };
-  const watching = store.watch(prefixRange("/x"), 1n, options_).next();
-  assert.equal((await watching).value?.events[0]?.value, "1");
-  stop.abort();
-  assert.deepEqual(states, [{ connected: true }]);
-});
+    await use(etcd.tls!.client);
+    await assert.rejects(store.get("/x"), (e) => isProblem(e, "unauthorized"), "a standing connection keeps its own");
+    await etcd.restart();
+    await wait("a call with the new certificate", async () => {
+      await store.txn({ compare: [], write: [{ put: "/x", value: "1" }] });
+      return true;
+    });
+    const states: WatchState[] = [], stop = new AbortController();
+    const options_ = { signal: stop.signal, onState: (s: WatchState) => void states.push(s) };
+    const watching = store.watch(prefixRange("/x"), 1n, options_).next();
+    assert.equal((await watching).value?.events[0]?.value, "1");
+    stop.abort();
+    assert.deepEqual(states, [{ connected: true }]);
+  },
+);
 
-Deno.test("certificate files that are half replaced leave the last good ones in force", async () => {
+Deno.test("certificate files that are half replaced leave the last good ones in force", withLateTimer, async () => {
   await using etcd = await startEtcd({ tls: true });
   const mine = { certFile: `${etcd.dataDir}/mine.crt`, keyFile: `${etcd.dataDir}/mine.key` };
   await Deno.copyFile(etcd.tls!.client.certFile, mine.certFile);
