@@ -270,7 +270,7 @@ Deno.test("a pool whose JSON is broken is named in the refusal and does not stop
     workload("n1", "net.b", { families: { 6: 1 } }),
   ]);
   equal(fine!.addresses.length, 1);
-  ok(refused!.problem?.todo?.includes(resourceKey("IPPool", "broken")), refused!.problem?.message);
+  ok(refused!.problem?.todo?.includes(resourceKey("IPPool", "broken")), `${refused!.problem?.message}`);
 });
 
 Deno.test("a block that cannot be read is neither used nor written over", async () => {

@@ -26,6 +26,7 @@ const pool = (text: string, more: Partial<Pool> = {}): Pool => ({
   blockSize: 26,
   enabled: true,
   uses: ["Workload", "Tunnel"],
+  natOutgoing: false,
   manual: false,
   nodeSelector: parseSelector(""),
   namespaceSelector: undefined,
