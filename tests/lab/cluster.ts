@@ -49,6 +49,7 @@ export async function makeCluster(options: ClusterOptions): Promise<Cluster> {
       startApiServer({ netns, address, port: 6443, dir: `${lab.dir}/api`, outlive }).then((a) => stack.use(a)),
     ]);
     await fillApi(api, lab);
+    await writeProfiles(etcd);
     onStep("containerd, and `tortie node` with its BIRD, on each host");
     const image = await makeImage(lab.dir);
     const told = { etcdEndpoint: etcd.endpoint, kubeconfig: api.kubeconfig, ...options.node };
@@ -75,6 +76,23 @@ async function fillApi(api: ApiServer, lab: Lab): Promise<void> {
   for (const host of lab.hosts) {
     const addresses = [{ type: "InternalIP", address: host.address }, { type: "Hostname", address: host.name }];
     await api.put({ kind: "Node", metadata: { name: host.name }, status: { addresses } });
+  }
+}
+
+/**
+ * What Calico's controllers write for a namespace and a service account: without its namespace's profile, a pod is denied
+ * everything.
+ */
+async function writeProfiles(etcd: Etcd): Promise<void> {
+  const allow = { ingress: [{ action: "Allow" }], egress: [{ action: "Allow" }] };
+  const specs: Record<string, unknown> = {
+    [`kns.${namespace}`]: { ...allow, labelsToApply: { "pcns.projectcalico.org/name": namespace, "pcns.team": "web" } },
+    [`ksa.${namespace}.default`]: { labelsToApply: { "pcsa.projectcalico.org/name": "default" } },
+  };
+  for (const [name, spec] of Object.entries(specs)) {
+    const metadata = { name, uid: crypto.randomUUID(), creationTimestamp: "2026-01-02T03:04:05Z" };
+    const profile = { kind: "Profile", apiVersion: "projectcalico.org/v3", metadata, spec };
+    await etcd.etcdctl("put", `/calico/resources/v3/projectcalico.org/profiles/${name}`, JSON.stringify(profile));
   }
 }
 
