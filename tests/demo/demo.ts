@@ -9,6 +9,7 @@ import { wait } from "../lab/wait.ts";
 import { faults } from "./faults.ts";
 import { endKept, howToEnter } from "./keep.ts";
 import { birdState, look } from "./looks.ts";
+import { policies } from "./policy.ts";
 import { Story } from "./story.ts";
 import { unreachablePairs } from "./traffic.ts";
 import { leftovers, makeWorld, World } from "./world.ts";
@@ -40,6 +41,7 @@ async function tell(story: Story, keep: boolean): Promise<void> {
     await bgpUp(story, world);
     await everyPair(story, world);
     await look(story, world);
+    await policies(story, world);
     await faults(story, world);
   } catch (error) {
     story.check("the demo went through", false, messageOf(error));

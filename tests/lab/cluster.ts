@@ -100,7 +100,7 @@ async function runPod(api: ApiServer, runtime: Runtime, host: string, name: stri
   const uid = crypto.randomUUID();
   await api.put({
     kind: "Pod",
-    metadata: { name, namespace, uid, labels: { app: "web" } },
+    metadata: { name, namespace, uid, labels: { app: "web", name } },
     spec: { nodeName: host, serviceAccountName: "default", containers: [{ name: "main" }] },
     status: { phase: "Pending" },
   });
