@@ -1,6 +1,6 @@
 import { Backoff } from "../../lib/backoff.ts";
 import type { Clock } from "../../lib/clock.ts";
-import { bits, type Cidr, cidrOf, formatIp, type Ip } from "../../lib/ip.ts";
+import { type Cidr, formatIp, type Ip } from "../../lib/ip.ts";
 import type { Logger } from "../../lib/log.ts";
 import { isProblem, messageOf, Problem } from "../../lib/problem.ts";
 import { handleKey, resourceKey } from "../../datastore/keys.ts";
@@ -12,13 +12,14 @@ import type { Dataplane } from "../dataplane/apply.ts";
 import { Addition, type AdditionParts } from "./_addition.ts";
 import { type Attachment, attachmentId, handleOf } from "./attachment.ts";
 import { differences } from "./differences.ts";
-import { belongsTo, Endpoints, type Known } from "./_endpoints.ts";
+import { belongsTo, Endpoints } from "./_endpoints.ts";
 import type { JournalEntry, OpenJournal } from "./journal.ts";
 import type { Leases } from "./leases.ts";
-import { addressesUnder, blockHolding, handleHolding, holdersOf } from "./leftovers.ts";
+import { addressesUnder, handleHolding, holdersOf } from "./leftovers.ts";
 import { Lease } from "./_lease.ts";
 import { Locks } from "./_locks.ts";
 import { Patience } from "./_patience.ts";
+import { isAnothers, Previous } from "./_previous.ts";
 import { type AddressWish, type Readiness, readiness } from "./readiness.ts";
 import { refuseWhenLocked, refuseWhenUnknown, release } from "./_release.ts";
 import { Replay } from "./_replay.ts";
@@ -69,8 +70,7 @@ export class Lifecycle {
   constructor(private readonly deps: LifecycleDeps) {
     this.#endpoints = new Endpoints(deps.mirror, deps.node);
     this.#patience = new Patience(deps.clock);
-    const parts = { ...deps, endpoints: this.#endpoints, patience: this.#patience };
-    this.#replay = new Replay(parts, (entry, work) => this.#unlessAdding(entry, work));
+    this.#replay = new Replay(this.#parts(), (entry, work) => this.#unlessAdding(entry, work));
   }
 
   /**
@@ -84,10 +84,11 @@ export class Lifecycle {
     const key = resourceKey("WorkloadEndpoint", metadata.name, metadata.namespace);
     return await this.#exclusively(attachment, [key], async (signal) => {
       await this.#whenConnected();
-      this.#refuseSecond(key, attachment);
-      const again = await this.#asBefore(request, key);
+      const previous = new Previous(this.#parts(), request, key);
+      previous.refuseSecond();
+      const again = await previous.answer();
       if (again) return again;
-      await this.#clearBefore(request, key);
+      await previous.clear();
       const made = await new Addition(this.#additionParts(attachment), request, signal).run();
       return { ...made, again: false };
     });
@@ -113,7 +114,7 @@ export class Lifecycle {
     return await this.#locks.hold(keysOf(attachment, endpointKey), async () => {
       if (this.deps.mirror.state().inSync) refuseWhenLocked(this.deps.mirror);
       const own = this.#endpoints.of({ key: endpointKey, containerId: attachment.containerId });
-      if (this.#isAnothers(own, attachment)) return await this.#release(attachment, undefined);
+      if (isAnothers(this.deps.mirror, own, attachment)) return await this.#release(attachment, undefined);
       const hostInterface = own?.endpoint?.spec.interfaceName;
       const { interfaceName } = attachment;
       if (endpointKey !== undefined) await this.deps.wiring.disconnect({ netns, interfaceName, hostInterface });
@@ -221,9 +222,8 @@ export class Lifecycle {
 
   async #release(attachment: Attachment, endpointKey: string | undefined): Promise<Removed> {
     const { journal, clock, log } = this.deps;
-    const parts = { ...this.deps, endpoints: this.#endpoints, patience: this.#patience };
     try {
-      const etcd = await release(parts, { attachment, endpointKey, patienceMs: removePatienceMs });
+      const etcd = await release(this.#parts(), { attachment, endpointKey, patienceMs: removePatienceMs });
       if (!journal.get(attachment)) return { etcd };
     } catch (error) {
       if (!isProblem(error, "unavailable")) throw error;
@@ -233,95 +233,6 @@ export class Lifecycle {
     await journal.mustGo({ attachment, endpointKey }, clock.now());
     this.#replay.want();
     return { etcd: "journalled" };
-  }
-
-  /**
-   * The answer to a repeated ADD of an attachment that lives; undefined when it does not.
-   * DIFFERS: Calico gives a pod a second address, and says yes to other containers without a look.
-   */
-  async #asBefore(request: AddRequest, key: string): Promise<Added | undefined> {
-    const { attachment, netns, addresses } = request;
-    const endpoint = this.#endpoints.at(key)?.endpoint;
-    if (!endpoint || endpoint.spec.containerID !== attachment.containerId) return undefined;
-    if (this.deps.journal.get(attachment)) return undefined;
-    const hostInterface = endpoint.spec.interfaceName ?? "";
-    const { interfaceName } = attachment;
-    const actual = await this.deps.wiring.inspect({ netns, interfaceName, hostInterface });
-    if (differences({ endpoint, actual, netns, interfaceName, hostInterface, answered: undefined }).length > 0) {
-      return undefined;
-    }
-    const isExact = addresses.from === "given" || (addresses.specific?.length ?? 0) > 0;
-    const ips = addressesOf(endpoint);
-    return {
-      endpoint,
-      addresses: ips.map((ip) => ({
-        ip,
-        block: (isExact ? undefined : blockHolding(this.deps.mirror, ip)?.cidr) ?? cidrOf(ip, bits(ip.v)),
-      })),
-      again: true,
-    };
-  }
-
-  /** A broken attachment of the same container, or one whose DEL waits in the journal, goes before it is made anew. */
-  async #clearBefore(request: AddRequest, key: string): Promise<void> {
-    const { attachment, addresses } = request;
-    const parts = { ...this.deps, endpoints: this.#endpoints, patience: this.#patience };
-    const order = { attachment, endpointKey: key, patienceMs: removePatienceMs };
-    const waiting = this.deps.journal.get(attachment);
-    const here = this.#endpoints.at(key);
-    const isOwn = here?.endpoint?.spec.containerID === attachment.containerId;
-    if (waiting || isOwn) {
-      const { netns } = request;
-      const hostInterface = isOwn ? here?.endpoint?.spec.interfaceName : undefined;
-      await this.deps.wiring.disconnect({ netns, interfaceName: attachment.interfaceName, hostInterface });
-      await release(parts, { ...order, askAnyway: waiting !== undefined });
-      await this.deps.journal.drop(attachment);
-    }
-    const specific = addresses.from === "ipam" ? addresses.specific : undefined;
-    if (here && !isOwn && specific?.length) await this.#takeOver(attachment.network, here.endpoint, specific);
-  }
-
-  /**
-   * A re-created pod with fixed addresses gets them from its own older sandbox, whose DEL may come later.
-   * DIFFERS: Calico releases them whoever holds them.
-   */
-  async #takeOver(network: string, older: WorkloadEndpoint | undefined, wanted: Ip[]): Promise<void> {
-    const containerId = older?.spec.containerID;
-    if (!older || !containerId) return;
-    const handle = handleOf({ network, containerId });
-    const had = addressesOf(older).filter((a) => wanted.some((w) => w.v === a.v && w.n === a.n));
-    if (had.length === 0) return;
-    const order = { addresses: had.map((ip) => ({ ip, handle })) };
-    const work = () => this.deps.allocator.release([order]);
-    const [outcome] = await this.#patience.within(removePatienceMs, work, "ADD");
-    if (outcome!.commit) this.deps.mirror.learn(outcome!.commit.events);
-  }
-
-  /**
-   * A container can have one interface of ours, in one network: both would have one host side and default route.
-   * DIFFERS: Calico says yes for orchestrator cni and makes no interface.
-   */
-  #refuseSecond(key: string, attachment: Attachment): void {
-    const { containerId } = attachment;
-    const same = this.#endpoints.at(key);
-    const other = this.#isAnothers(same, attachment)
-      ? same
-      : this.#endpoints.siblings(key).find((s) => s.endpoint?.spec.containerID === containerId);
-    if (!other) return;
-    throw new Problem({
-      code: "exists",
-      what: `the container has the interface ${other.endpoint!.spec.endpoint} of another network or name already`,
-      where: other.key,
-      todo: "A container can have one interface of ours",
-    });
-  }
-
-  /** True for an endpoint of this container whose addresses another network's handle holds. */
-  #isAnothers(known: Known | undefined, attachment: Attachment): boolean {
-    const { containerId } = attachment;
-    if (known?.endpoint?.spec.containerID !== containerId) return false;
-    const holders = addressesOf(known.endpoint).flatMap((ip) => handleHolding(this.deps.mirror, ip) ?? []);
-    return holders.some((h) => h !== handleOf(attachment) && h.endsWith(`.${containerId}`));
   }
 
   async #whenConnected(): Promise<void> {
@@ -368,13 +279,11 @@ export class Lifecycle {
 
   #additionParts(attachment: Attachment): AdditionParts {
     const { step } = this.deps;
-    return {
-      ...this.deps,
-      endpoints: this.#endpoints,
-      patience: this.#patience,
-      step: (name) => step?.(name, attachment),
-      later: () => this.#replay.want(),
-    };
+    return { ...this.#parts(), step: (name) => step?.(name, attachment), later: () => this.#replay.want() };
+  }
+
+  #parts() {
+    return { ...this.deps, endpoints: this.#endpoints, patience: this.#patience };
   }
 }
 

@@ -121,6 +121,7 @@ Deno.test("CNI calls through a running agent", async (t) => {
     const refused = await world.call({ command: "ADD", ...at("c4") });
     equal(codeOf(refused), 102);
     match(textOf(refused), /eth0/);
+    equal(codeOf(await world.call({ command: "ADD", ...at("c4") })), 102);
     equal((await pod.ipJson("link show eth0")).length, 1, "the foreign interface stays");
     await settled(world, 0);
     await pod.ip("link del eth0");
