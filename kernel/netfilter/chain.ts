@@ -43,7 +43,10 @@ export interface HaveChain {
 /** One rule of a chain that is not ours; undefined = not ours, and nothing is known of it but that it is there. */
 export type HookedRule = { readonly hash: string; readonly line: string } | undefined;
 
-/** A chain with the chains that it leads to; lines as in WantedChain. */
+/**
+ * A chain with the chains that it leads to; lines as in WantedChain. There are more hashes than lines when iptables makes
+ * several rules of one.
+ */
 export interface Content extends HaveChain {
   readonly name: string;
   readonly lines: readonly string[];
@@ -62,6 +65,18 @@ export function refsOf(lines: readonly string[], prefixes: readonly string[]): s
   }
   return [...found];
 }
+
+/** The hashes as the kernel shows them: iptables makes a rule for each address of `--source 10.0.0.1,10.0.0.2`. */
+export function kernelHashes({ lines, hashes }: WantedChain): readonly string[] {
+  if (!lines.some((line) => addressList.test(line))) return hashes;
+  return lines.flatMap((line, i) => {
+    const lists = [...line.matchAll(new RegExp(addressList, "g"))];
+    const rules = lists.reduce((n, [, list]) => n * list!.split(",").length, 1);
+    return Array.from({ length: rules }, () => hashes[i]!);
+  });
+}
+
+const addressList = / (?:--source|--destination|-s|-d) ([^\s,]+,\S+)/;
 
 /** What a rule jumps or goes to: a chain or an action. */
 export function targetOf(line: string): string | undefined {

@@ -33,15 +33,17 @@ export interface RestoreText {
 export function restoreText(table: string, variant: Variant, steps: ChainStep[], hooks: HookStep[]): RestoreText {
   const out = new Lines(table);
   const puts = steps.filter((s) => s.to !== undefined), gone = steps.filter((s) => s.to === undefined);
-  const rewritten = variant === "nft";
-  for (const step of puts) if (rewritten || !step.from) out.add(`:${step.name} - -`, step.name);
-  if (!rewritten) { for (const step of gone) out.add(`:${step.name} - -`, step.name); }
+  const nft = variant === "nft";
+  // Numbers of lines are no numbers of rules where a line makes several rules.
+  const rewritten = ({ from, to }: ChainStep) => nft || !from || to!.lines.length !== to!.hashes.length;
+  for (const step of puts) if (rewritten(step)) out.add(`:${step.name} - -`, step.name);
+  if (!nft) { for (const step of gone) out.add(`:${step.name} - -`, step.name); }
   for (const step of puts) {
-    if (rewritten || !step.from) step.to!.lines.forEach((line) => out.rule(line, step.name));
+    if (rewritten(step)) step.to!.lines.forEach((line) => out.rule(line, step.name));
     else changeRules(out, step);
   }
   for (const hook of hooks) moveHook(out, hook);
-  if (rewritten && gone.length > 0) {
+  if (nft && gone.length > 0) {
     if (puts.length + hooks.length > 0) out.commit();
     for (const step of gone) out.add(`:${step.name} - -`, step.name);
   }

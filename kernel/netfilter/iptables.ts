@@ -9,6 +9,7 @@ import {
   type HaveChain,
   type Hook,
   type HookedRule,
+  kernelHashes,
   refsOf,
   sameHashes,
   standInOf,
@@ -120,9 +121,10 @@ export class IptablesTable {
   /** Wants a chain, or none of that name. It is written once something in use leads to it. */
   want(name: string, chain: WantedChain | undefined): void {
     const before = this.#want.get(name);
-    if (chain && before ? sameHashes(before.hashes, chain.hashes) : chain === before) return;
+    const hashes = chain ? kernelHashes(chain) : [];
+    if (chain && before ? sameHashes(before.hashes, hashes) : chain === before) return;
     const refs = chain ? refsOf(chain.lines, this.#options.ownPrefixes) : [];
-    if (chain) this.#want.set(name, { name, lines: chain.lines, hashes: chain.hashes, refs, standIn: chain.standIn });
+    if (chain) this.#want.set(name, { name, lines: chain.lines, hashes, refs, standIn: chain.standIn });
     else this.#want.delete(name);
     this.#settle(name);
     this.#touch([name, ...this.#references.set(name, refs)]);

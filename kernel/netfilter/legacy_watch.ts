@@ -44,21 +44,21 @@ export interface LegacyWatchOptions {
   netns?: Netns;
   /** Time between two looks at the counts. Default 200. */
   everyMs?: number;
-  /** Shortest time between two looks at all entries of a table. Default 2,000; longer when the look costs more. */
+  /** Shortest time between two looks at all entries of a table. Default 500; longer when the look costs more. */
   contentEveryMs?: number;
 }
 
 /** A look at all entries may take this part of the time. */
-const contentShare = 0.001;
+const contentShare = 0.002;
 
 /**
  * Watches legacy tables, of whose changes the kernel does not tell: number and size of the entries a few times a second
- * (a microsecond each), their content every few seconds. A program that replaces a rule by another of the same size is
- * noticed by the latter only.
+ * (a microsecond each), their content every half second, or every few seconds when a table has thousands of rules. Only
+ * the content shows that rules have changed places.
  * @throws Problem "kernel" when there is no such table.
  */
 export function watchLegacy(options: LegacyWatchOptions): TableWatch {
-  return new LegacyWatch({ everyMs: 200, contentEveryMs: 2_000, ...options });
+  return new LegacyWatch({ everyMs: 200, contentEveryMs: 500, ...options });
 }
 
 class LegacyWatch implements TableWatch {
