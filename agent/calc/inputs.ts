@@ -143,13 +143,14 @@ function workload(resource: Resource, id: string): SubjectInput | undefined {
     parents: texts(spec.profiles, "spec.profiles"),
     nets,
     ports: portsOf(spec.ports),
-    interfaceName: text(spec.interfaceName, "spec.interfaceName"),
+    interfaceName: interfaceOf(spec.interfaceName),
   };
 }
 
 /** Host endpoint; expectedIPs that cannot be read are skipped, as in Calico's hostendpointprocessor.go. */
 function hostEndpoint(resource: Resource, id: string, problems: string[]): SubjectInput {
   const spec = objectAt(resource.spec, "spec");
+  const interfaceName = optionalText(spec.interfaceName, "spec.interfaceName");
   const nets: Cidr[] = [];
   for (const ip of texts(spec.expectedIPs, "spec.expectedIPs")) {
     const net = tryParseCidrOrIp(ip);
@@ -164,7 +165,7 @@ function hostEndpoint(resource: Resource, id: string, problems: string[]): Subje
     parents: texts(spec.profiles, "spec.profiles"),
     nets,
     ports: portsOf(spec.ports),
-    interfaceName: spec.interfaceName === undefined ? "" : text(spec.interfaceName, "spec.interfaceName"),
+    interfaceName: ["", "*"].includes(interfaceName) ? interfaceName : interfaceOf(interfaceName),
   };
 }
 
@@ -333,6 +334,13 @@ function netsOf(list: unknown, path: string): Cidr[] {
     if (!net) throw new Error(`${path}: "${entry}" is not an address or network`);
     return net;
   });
+}
+
+/** A name that the kernel takes and that means one interface to iptables: there `cali+` is every one that begins so. */
+function interfaceOf(value: unknown): string {
+  const name = text(value, "spec.interfaceName");
+  if (/^[\w.@%^=~,-]{1,15}$/.test(name)) return name;
+  throw new Error(`spec.interfaceName: "${name}" cannot be an interface's name`);
 }
 
 function labelsOf(value: unknown): Map<string, string> {

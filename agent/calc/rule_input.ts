@@ -109,6 +109,13 @@ function readRule(stored: StoredRule, namespace: string): ParsedRule {
   if (stored.notProtocol !== undefined) rule.notProtocol = protocolOf(stored.notProtocol);
   if (stored.icmp?.type !== undefined) rule.icmp = icmpOf(stored.icmp);
   if (stored.notICMP?.type !== undefined) rule.notIcmp = icmpOf(stored.notICMP);
+  if (rule.protocol === undefined || !hasPorts(rule.protocol)) {
+    const { source: a, destination: b } = rule;
+    // iptables refuses the whole table for such a line.
+    if ([a.ports, a.notPorts, b.ports, b.notPorts].some((list) => list.length > 0)) {
+      throw new Error("port numbers need protocol TCP, UDP, SCTP or UDPLite");
+    }
+  }
   if (stored.http) rule.http = stored.http;
   if (stored.metadata?.annotations) rule.annotations = stored.metadata.annotations;
   return { rule, sets };
@@ -227,6 +234,8 @@ function protocolOf(value: number | string): Protocol {
   throw new Error(`unknown protocol "${value}"`);
 }
 
+const hasPorts = (protocol: Protocol): boolean => ["tcp", "udp", "sctp", "udplite", 6, 17, 132, 136].includes(protocol);
+
 function portProtocolOf(protocol: Protocol): PortProtocol {
   if (protocol === "udp" || protocol === 17) return "udp";
   return protocol === "sctp" || protocol === 132 ? "sctp" : "tcp";
@@ -238,8 +247,10 @@ function familyOf(version: number): 4 | 6 {
 }
 
 function icmpOf(stored: { type?: number; code?: number }): IcmpMatch {
-  const inRange = (n: number | undefined) => n === undefined || (Number.isInteger(n) && n >= 0 && n <= 255);
-  if (!inRange(stored.type) || !inRange(stored.code)) throw new Error("ICMP type or code out of range");
+  const inRange = (n: number | undefined, max: number) =>
+    n === undefined || (Number.isInteger(n) && n >= 0 && n <= max);
+  // To iptables type 255 means any.
+  if (!inRange(stored.type, 254) || !inRange(stored.code, 255)) throw new Error("ICMP type or code out of range");
   return stored.code === undefined ? { type: stored.type! } : { type: stored.type!, code: stored.code };
 }
 

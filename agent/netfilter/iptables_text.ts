@@ -38,6 +38,11 @@ function commentText(text: string): string {
   return text.replaceAll(/[^A-Za-z0-9_ @%+=:,./-]/g, "_").slice(0, maxComment);
 }
 
+/** Text for between quotes: configuration may say anything. */
+const quotable = (text: string): string => text.replaceAll(/["\\]|\p{Cc}/gu, "_");
+/** Text for a place without quotes. */
+const unquotable = (text: string): string => text.replaceAll(/["'\\\s]|\p{Cc}/gu, "_");
+
 const joined = (...parts: string[]): string => parts.filter((p) => p !== "").join(" ");
 const not = (m: { not?: boolean }): string => (m.not ? "! " : "");
 const hex = (n: number): string => (n === 0 ? "0" : `0x${n.toString(16)}`);
@@ -83,9 +88,9 @@ function actionText(a: Action, o: TextOptions): string {
     case "clear":
       return `--jump MARK --set-mark 0/0x${a.mask.toString(16)}`;
     case "log":
-      return `--jump LOG --log-prefix "${a.prefix}" --log-level 5`;
+      return `--jump LOG --log-prefix "${quotable(a.prefix)}" --log-level 5`;
     case "nflog":
-      return `--jump NFLOG --nflog-group ${a.group} --nflog-prefix ${a.prefix} --nflog-size 80`;
+      return `--jump NFLOG --nflog-group ${a.group} --nflog-prefix ${unquotable(a.prefix)} --nflog-size 80`;
     case "masquerade":
       return `--jump MASQUERADE${a.ports ? ` --to-ports ${toPorts(a.ports)}` : ""}${random}`;
     case "snat":

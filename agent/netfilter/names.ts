@@ -20,8 +20,14 @@ export function limitedName(prefix: string, suffix: string, max: number): string
   return `${prefix}_${sha("sha256", rest).slice(0, max - 1 - byteLength(prefix))}`;
 }
 
-/** Chain of a policy, profile or endpoint: `prefix` is one of chainPrefixes. */
-export const chainName = (prefix: string, suffix: string): string => limitedName(prefix, suffix, maxChainName);
+/**
+ * Chain of a policy, profile or endpoint: `prefix` is one of chainPrefixes. A suffix that could not stand in a line for
+ * iptables-restore, which no object accepted by the API has, is hashed.
+ */
+export const chainName = (prefix: string, suffix: string): string =>
+  /^[\w./:@+=~-]*$/.test(suffix)
+    ? limitedName(prefix, suffix, maxChainName)
+    : `${prefix}_${sha("sha256", suffix)}`.slice(0, maxChainName);
 
 /** What the names of our dynamic chains begin with. Directions are the host's: `pi` is asked for packets to a workload. */
 export const chainPrefixes = {

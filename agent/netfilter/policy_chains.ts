@@ -1,4 +1,5 @@
 import { type Cidr, formatCidr } from "../../lib/ip.ts";
+import { numberOf } from "../calc/verdict.ts";
 import type { ActivePolicy, ActiveProfile, Direction, PortRange, Rule, SideMatch } from "../desired_policy.ts";
 import {
   type Action,
@@ -85,10 +86,11 @@ function bothChains(
 
 /** The lines of one rule; none when it says nothing about this family. */
 function ruleLines(r: Rule, index: number, direction: Direction, owner: Owner, settings: NetfilterSettings): NetRule[] {
-  if (r.never || !isForFamily(r, settings)) return [];
+  const said = r.never || !isForFamily(r, settings) ? undefined : withOneProtocol(r, settings);
+  if (!said) return [];
   const source = ofFamily(r.source, settings), destination = ofFamily(r.destination, settings);
   if (!source || !destination) return [];
-  const plan = new Blocks(r, source, destination, settings);
+  const plan = new Blocks(said, source, destination, settings);
   const lines = [...plan.lines, ...verdictLines(r, plan.rest, index, direction, owner, settings)];
   const annotations = Object.entries(r.annotations ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
   if (annotations.length > 0) { for (const l of lines) l.comments = annotations.map(([k, v]) => `${k}=${v}`); }
@@ -98,6 +100,25 @@ function ruleLines(r: Rule, index: number, direction: Direction, owner: Owner, s
 function isForFamily(r: Rule, { family }: NetfilterSettings): boolean {
   const version = r.ipVersion ?? (r.protocol === "icmp" ? 4 : r.protocol === "icmpv6" ? 6 : family);
   return version === family;
+}
+
+/**
+ * The rule as iptables can say it, with one protocol match and ICMP types only beside the ICMP of the family; undefined
+ * when it can match nothing.
+ * DIFFERS: Felix writes such rules as they are, iptables-restore refuses the whole table, and Felix restarts for ever.
+ */
+function withOneProtocol(r: Rule, { family }: NetfilterSettings): Rule | undefined {
+  const icmp = family === 4 ? 1 : 58;
+  const said = { ...r };
+  if (r.icmp) said.protocol ??= icmp;
+  const number = said.protocol === undefined ? undefined : numberOf(said.protocol);
+  if (r.icmp && number !== icmp) return undefined;
+  if (number !== undefined && r.notProtocol !== undefined) {
+    if (numberOf(r.notProtocol) === number) return undefined;
+    delete said.notProtocol;
+  }
+  if (r.notIcmp && number !== undefined && number !== icmp) delete said.notIcmp;
+  return said;
 }
 
 /** The side with networks of this family only; undefined when that empties a list, or nothing can match. */
@@ -132,6 +153,12 @@ class Blocks {
         this.#exceptions(rest[side].notNets.map((net) => [netMatch(side, net)]));
         rest[side].notNets = [];
       }
+    }
+    if (r.notIcmp && r.protocol === undefined) {
+      // Any protocol: `! --icmp-type` would need ICMP beside it.
+      const icmp = settings.family === 4 ? 1 : 58;
+      this.#exceptions([[{ is: "protocol", protocol: icmp }, { is: "icmp", ...r.notIcmp }]]);
+      r = { ...r, notIcmp: undefined };
     }
     this.rest = [...protocol, ...restMatches(r, rest.source, rest.destination)];
     if (this.lines.length > 0) this.rest.push(markSet(settings.marks.scratch0));

@@ -51,6 +51,10 @@ const prefixes: Read<readonly string[]> = (value) => {
   return names.every((name) => /^[a-zA-Z0-9:._-]{1,15}$/.test(name)) ? names : undefined;
 };
 
+/** A name of an interface; ends in `+` when it is the beginning of names. */
+const interfacePattern: Read<string | undefined> = (value) =>
+  /^[a-zA-Z0-9:._+-]{1,15}$/.test(String(value)) ? String(value) : undefined;
+
 /** `a:b`, from JSON as text or number. */
 const portRange: Read<PortRange | undefined> = (value) => {
   const parts = /^(\d{1,5}):(\d{1,5})$/.exec(String(value));
@@ -80,7 +84,7 @@ const rows: { [K in keyof FilterParameters]: Row<FilterParameters[K]> } = {
   logBurst: ["logActionRateLimitBurst", integer(0, 9999), 5],
   natPorts: ["natPortRange", portRange, undefined],
   natAddress: ["natOutgoingAddress", addressText(4), undefined],
-  natInterface: ["iptablesNATOutgoingInterfaceFilter", anyText, undefined],
+  natInterface: ["iptablesNATOutgoingInterfaceFilter", interfacePattern, undefined],
   natExclusions: ["natOutgoingExclusions", word("ippoolsonly", "ippoolsandhostips"), "ippoolsonly"],
   serviceLoops: ["serviceLoopPrevention", word("drop", "reject", "disabled"), "drop"],
   insertMode: ["chainInsertMode", word("insert", "append"), "insert"],
