@@ -70,7 +70,7 @@ export function refsOf(lines: readonly string[], prefixes: readonly string[]): s
 export function kernelHashes({ lines, hashes }: WantedChain): readonly string[] {
   if (!lines.some((line) => addressList.test(line))) return hashes;
   return lines.flatMap((line, i) => {
-    const lists = [...line.matchAll(new RegExp(addressList, "g"))];
+    const lists = [...withoutQuoted(line).matchAll(new RegExp(addressList, "g"))];
     const rules = lists.reduce((n, [, list]) => n * list!.split(",").length, 1);
     return Array.from({ length: rules }, () => hashes[i]!);
   });
@@ -80,9 +80,10 @@ const addressList = / (?:--source|--destination|-s|-d) ([^\s,]+,\S+)/;
 
 /** What a rule jumps or goes to: a chain or an action. */
 export function targetOf(line: string): string | undefined {
-  const bare = line.includes('"') ? line.replaceAll(/"(?:[^"\\]|\\.)*"/g, '""') : line;
-  return / (?:-j|-g|--jump|--goto) (\S+)/.exec(bare)?.[1];
+  return / (?:-j|-g|--jump|--goto) (\S+)/.exec(withoutQuoted(line))?.[1];
 }
+
+const withoutQuoted = (line: string): string => line.includes('"') ? line.replaceAll(/"(?:[^"\\]|\\.)*"/g, '""') : line;
 
 /** The hash in a rule's comment; undefined when it has none. */
 export function hashOf(line: string): string | undefined {
