@@ -1,7 +1,7 @@
 import type { Mirror } from "../datastore/mirror.ts";
 import type { Health } from "../lib/health.ts";
 import type { Logger } from "../lib/log.ts";
-import { type Dataplane, trafficIsUnfiltered } from "./dataplane/apply.ts";
+import type { Dataplane } from "./dataplane/apply.ts";
 import { NetworkInputs } from "./network/inputs.ts";
 
 /** What the agent works with. */
@@ -29,7 +29,6 @@ export async function runAgent(options: AgentOptions): Promise<void> {
   const { mirror, dataplane, log, health, signal } = options;
   const inputs = new NetworkInputs(options);
   health.register("agent");
-  if (trafficIsUnfiltered) log.warn("policy is not enforced: all traffic passes");
   let pending = false;
   for await (const changes of mirror.changes(signal)) {
     const { changed, broken } = inputs.update(changes);

@@ -5,6 +5,7 @@ import { listLinks } from "../kernel/rtnetlink/link.ts";
 import { listRoutes, table } from "../kernel/rtnetlink/route.ts";
 import { RtSocket } from "../kernel/rtnetlink/socket.ts";
 import { runAgent } from "../agent/agent.ts";
+import type { Desired } from "../agent/desired.ts";
 import { calicoMtuFile, Dataplane } from "../agent/dataplane/apply.ts";
 import { runCollector } from "../agent/endpoints/collector.ts";
 import { Journal } from "../agent/endpoints/journal.ts";
@@ -13,6 +14,7 @@ import { type AddStep, addSteps, Lifecycle } from "../agent/endpoints/lifecycle.
 import { Wiring } from "../agent/endpoints/wiring.ts";
 import { serveCni } from "../cni/server.ts";
 import { Allocator } from "../ipam/commit.ts";
+import { startPolicy } from "./policy_part.ts";
 import { birdRuns } from "./routing_part.ts";
 import type { Shared } from "./parts.ts";
 import { keepTunnelAddresses } from "./tunnel_part.ts";
@@ -26,7 +28,7 @@ export interface AgentPart {
 
 /** Interfaces, addresses and routes of this node's endpoints, and the server for CNI calls. */
 export async function startAgent(shared: Shared, cleanup: AsyncDisposableStack): Promise<AgentPart> {
-  const { settings, mirror, store, node, clock, health, metrics, signal, stateDir, runDir } = shared;
+  const { settings, mirror, store, node, clock, health, signal, stateDir, runDir } = shared;
   const log = shared.log.child("agent");
   const dataplane = cleanup.use(
     Dataplane.start({ clock, random: Math.random, log: log.child("dataplane"), health, mtuFile: calicoMtuFile }),
@@ -37,15 +39,24 @@ export async function startAgent(shared: Shared, cleanup: AsyncDisposableStack):
   );
   const journal = new Journal(`${stateDir}/pending-del`);
   const leases = new Leases(`${stateDir}/leases`);
+  const policy = startPolicy(shared, cleanup);
   const lifecycle = new Lifecycle({
-    ...{ node, store, mirror, allocator, wiring, dataplane, journal, leases, clock, random, step: dieAt() },
+    ...{ node, store, mirror, allocator, wiring, journal, leases, clock, random, step: dieAt() },
+    dataplane: {
+      status: () => dataplane.status(),
+      enforced: async (key, deadlineMs, is) =>
+        void await Promise.all([dataplane.enforced(key, deadlineMs, is), policy.enforced(key, deadlineMs)]),
+    },
     log: log.child("endpoints"),
   });
   await lifecycle.recover();
   cleanup.use(await serveCni({ path: `${runDir}/agent.sock`, node, lifecycle, clock, log: log.child("cni") }));
-  metrics.onCollect(() => metrics.set("felix_active_local_endpoints", dataplane.status().endpoints));
   const env = (name: string) => settings.get(name);
-  const agent = runAgent({ ...{ mirror, dataplane, node, log, health, signal, env }, birdRuns: birdRuns(settings) });
+  const agent = runAgent({
+    ...{ mirror, node, log, health, signal, env },
+    dataplane: appliedAfter(policy.ready, dataplane),
+    birdRuns: birdRuns(settings),
+  });
   const socket = cleanup.use(RtSocket.open());
   const collector = runCollector({
     ...{ node, mirror, allocator, journal, leases, clock },
@@ -56,8 +67,23 @@ export async function startAgent(shared: Shared, cleanup: AsyncDisposableStack):
     log: log.child("collector"),
   }, signal);
   return {
-    loops: [agent, lifecycle.run(signal), collector, keepTunnelAddresses(shared, allocator)],
+    loops: [agent, policy.done, lifecycle.run(signal), collector, keepTunnelAddresses(shared, allocator)],
     ready: inSync(shared, dataplane),
+  };
+}
+
+/** Policy before packets: no interface is raised and no route made before the first chains are in the kernel. */
+function appliedAfter(ready: Promise<void>, dataplane: Dataplane): Pick<Dataplane, "apply"> {
+  let newest: Desired | undefined, open = false;
+  ready.then(() => {
+    open = true;
+    if (newest) dataplane.apply(newest);
+  }, () => {}); // policy that cannot start ends the process
+  return {
+    apply(desired) {
+      newest = desired;
+      if (open) dataplane.apply(desired);
+    },
   };
 }
 

@@ -103,6 +103,11 @@ export class Graph {
       .map(([tier, users]) => ({ tier, policies: [...users] }));
   }
 
+  /** Policies and endpoints in force here, after the last flush. */
+  counts(): { policies: number; endpoints: number } {
+    return { policies: this.#sentPolicies.size, endpoints: this.#sentEndpoints.size };
+  }
+
   /** What changed in what must be enforced since the last flush. */
   flush(): PolicyDelta {
     const delta = emptyDelta();

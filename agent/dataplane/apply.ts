@@ -19,9 +19,6 @@ import { Waiters } from "./_waiters.ts";
 
 export type { PortStatus } from "./_ports.ts";
 
-/** True until rules of policies are programmed: all traffic passes. Shown by the log and by `ctl node status`. */
-export const trafficIsUnfiltered = true;
-
 /** What a Dataplane works with. */
 export interface DataplaneOptions {
   clock: Clock;
@@ -41,7 +38,6 @@ export const calicoMtuFile = "/var/lib/calico/mtu";
 export interface DataplaneStatus {
   /** Something was wanted, and all of it holds. */
   inSync: boolean;
-  unfiltered: boolean;
   endpoints: number;
   ports: PortStatus[];
 }
@@ -127,7 +123,6 @@ export class Dataplane implements AsyncDisposable {
   status(): DataplaneStatus {
     return {
       inSync: this.#syncedOnce && this.#ports.inSync(),
-      unfiltered: trafficIsUnfiltered,
       endpoints: this.#desired?.endpoints.size ?? 0,
       ports: this.#ports.status(),
     };

@@ -23,7 +23,7 @@ export interface KernelFacts {
   ipv6: boolean;
 }
 
-const kinds = ["IPPool", "Node", "FelixConfiguration", "BGPConfiguration", "WorkloadEndpoint"] as const;
+const kinds = ["IPPool", "Node", "FelixConfiguration", "BGPConfiguration", "ClusterInformation"];
 
 /**
  * What the rules depend on besides policy, kept up to date by the mirror's changes: settings, pools, nodes, floating
@@ -59,6 +59,11 @@ export class FactInputs {
       for (const map of [this.#pools, this.#nodes, this.#specs, this.#nats]) changed = map.delete(key) || changed;
     }
     return { changed, broken };
+  }
+
+  /** True when the cluster may be worked on: ClusterInformation `default` says datastoreReady. */
+  ready(): boolean {
+    return this.#specs.get(resourceKey("ClusterInformation", "default"))?.datastoreReady === true;
   }
 
   /** The parameters in force, and those that are not understood. */

@@ -1,0 +1,267 @@
+import type { Clock } from "../../lib/clock.ts";
+import type { Family } from "../../lib/ip.ts";
+import type { Health } from "../../lib/health.ts";
+import type { Logger } from "../../lib/log.ts";
+import type { Metrics } from "../../lib/metrics.ts";
+import { messageOf } from "../../lib/problem.ts";
+import { type IptablesOptions, IptablesTable, type Tools } from "../../kernel/netfilter/iptables.ts";
+import type { Hook } from "../../kernel/netfilter/chain.ts";
+import { IpSets } from "../../kernel/netfilter/ipset.ts";
+import type { TableWatch } from "../../kernel/netfilter/table_watch.ts";
+import { RtSocket } from "../../kernel/rtnetlink/socket.ts";
+import type { Report } from "../../kernel/reconcile.ts";
+import { chainLines } from "../netfilter/iptables_text.ts";
+import type { NetfilterSettings, Table } from "../netfilter/model.ts";
+import { chainName, chainPrefixes, isOwnSet, ownPrefixes } from "../netfilter/names.ts";
+import type { ProgramChange } from "../netfilter/program.ts";
+import { hooks } from "../netfilter/static_chains.ts";
+import { Waiters } from "./_waiters.ts";
+
+/** What a Filter works with. */
+export interface FilterOptions {
+  /** Programs for each family that this host filters; none for a family that it does not. */
+  tools: Partial<Record<Family, Tools>>;
+  watch: TableWatch;
+  clock: Clock;
+  /** 0..1 source of jitter. */
+  random: () => number;
+  log: Logger;
+  /** Part "policy" reports here. */
+  health: Health;
+  metrics: Metrics;
+}
+
+/** What the kernel's own chains and sets depend on. */
+export interface FilterRules {
+  settings: NetfilterSettings[];
+  /** Our rules go to the end of the kernel's chains, not to their top. */
+  append: boolean;
+  maxSetSize: number;
+}
+
+/** What `ctl node status` shows of policy in the kernel. */
+export interface FilterStatus {
+  inSync: boolean;
+  /** What is not in force and why: "iptables ip4 filter: cali-pi-…". */
+  failed: { where: string; why: string }[];
+  chains: number;
+  rules: number;
+  sets: number;
+}
+
+const tableNames: readonly Table[] = ["raw", "mangle", "nat", "filter"];
+/** Between two looks for changes of others in the sets, and a sign of life. */
+const heartbeatMs = 1_000;
+const NETLINK_NETFILTER = 12;
+
+/**
+ * Keeps chains and sets in the kernel as the FilterProgram says: sets before the rules that look into them, rules in one
+ * transaction a table, sets that are not needed any more last. What others change is put right within a second. Closing
+ * leaves everything in force.
+ */
+export class Filter implements AsyncDisposable {
+  readonly #options: FilterOptions;
+  readonly #socket = RtSocket.open(undefined, NETLINK_NETFILTER);
+  readonly #tables = new Map<string, IptablesTable>();
+  readonly #sets = new Map<Family, IpSets>();
+  readonly #waiters: Waiters;
+  readonly #stop = new AbortController();
+  readonly #tasks: Promise<void>[];
+  readonly #first = Promise.withResolvers<void>();
+  #wake = Promise.withResolvers<void>();
+  #known = false;
+  #synced = false;
+  /** What was asked for since the last flush began. */
+  #asked: (() => void)[] = [];
+  /** Calls of apply(), and how many of them the last flush had seen. */
+  #applied = 0;
+  #flushed = 0;
+  #retryInMs = heartbeatMs;
+
+  private constructor(options: FilterOptions) {
+    this.#options = options;
+    const { tools, watch, clock, random, metrics } = options;
+    for (const [key, programs] of Object.entries(tools)) {
+      const family = Number(key) as Family;
+      for (const table of tableNames) {
+        const parts: IptablesOptions = { family, table, tools: programs, ownPrefixes, watch, clock, random, metrics };
+        this.#tables.set(`${family} ${table}`, new IptablesTable(parts));
+      }
+      const owns = (name: string) => isOwnSet(name, family);
+      const temporaryPrefix = `cali${family}t`;
+      this.#sets.set(
+        family,
+        new IpSets({ family, socket: this.#socket, owns, temporaryPrefix, clock, random, metrics }),
+      );
+    }
+    this.#waiters = new Waiters(clock, () => this.#wake.resolve());
+    options.health.register("policy", 10 * heartbeatMs);
+    this.#tasks = [this.#run(), this.#follow()];
+  }
+
+  /** Opens its sockets. Touches nothing before the first apply(). @throws Problem "kernel". */
+  static start(options: FilterOptions): Filter {
+    return new Filter(options);
+  }
+
+  /** Resolves when the kernel has, for the first time, all that was asked for. */
+  get ready(): Promise<void> {
+    return this.#first.promise;
+  }
+
+  /** From now on this must hold, too. Changes that come together are written together. */
+  apply(change: ProgramChange, rules: FilterRules): void {
+    // A flush that is under way has written its sets already: rules on new sets must not slip into it.
+    this.#asked.push(() => this.#want(change, rules));
+    this.#applied++;
+    this.#wake.resolve();
+  }
+
+  #want(change: ProgramChange, rules: FilterRules): void {
+    const maxelem = rules.maxSetSize;
+    for (const { family, name, type, members } of change.setsPut) {
+      this.#sets.get(family)?.want(name, { type, maxelem, members });
+    }
+    for (const { family, name, add, remove } of change.setsChanged) this.#sets.get(family)?.change(name, add, remove);
+    for (const { family, name } of change.setsRemoved) this.#sets.get(family)?.want(name, undefined);
+    for (const { family, table, put, remove } of change.tables) {
+      const kernel = this.#tables.get(`${family} ${table}`);
+      for (const chain of put) {
+        kernel?.want(chain.name, { name: chain.name, ...chainLines(chain, { family, randomFully: true }) });
+      }
+      for (const name of remove) kernel?.want(name, undefined);
+    }
+    if (change.tables.length > 0 || !this.#known) this.#wantHooks(rules);
+    this.#known = true;
+  }
+
+  /**
+   * Resolves when the chains of a workload's interface are in the kernel, in every family.
+   * @param isSeen true once what is waited for was handed to apply().
+   * @throws Problem "not-ready" when `deadlineMs` (default 10,000) passes first, with what is missing.
+   */
+  enforced(interfaceName: string, isSeen: () => boolean, deadlineMs = 10_000): Promise<void> {
+    let since: number | undefined;
+    return this.#waiters.add(interfaceName, deadlineMs, () => {
+      if (!isSeen()) return "policy of the endpoint is not calculated yet";
+      since ??= this.#applied;
+      return this.#flushed < since ? "policy of the endpoint is not written yet" : this.#missing(interfaceName);
+    });
+  }
+
+  /** What is in force. */
+  status(): FilterStatus {
+    const failed: FilterStatus["failed"] = [];
+    const all = [...this.#tables.values(), ...this.#sets.values()];
+    for (const part of all) {
+      for (const [key, { why }] of part.failed) failed.push({ where: `${part.name}: ${key}`, why });
+    }
+    const sizes = [...this.#tables.values()].map((t) => t.size);
+    return {
+      inSync: this.#synced && failed.length === 0 && [...this.#tables.values()].every((t) => t.inSync),
+      failed,
+      chains: sizes.reduce((n, s) => n + s.chains, 0),
+      rules: sizes.reduce((n, s) => n + s.rules, 0),
+      sets: [...this.#sets.values()].reduce((n, s) => n + s.size, 0),
+    };
+  }
+
+  /** Stops looking. What is programmed stays. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort(new Error("filter is closed"));
+    this.#wake.resolve();
+    await Promise.all(this.#tasks);
+    this.#socket[Symbol.dispose]();
+  }
+
+  #wantHooks({ settings, append }: FilterRules): void {
+    for (const s of settings) {
+      for (const table of tableNames) {
+        this.#tables.get(`${s.family} ${table}`)?.wantHooks(hooks(table, s, append).map((h) => hookOf(h, s.family)));
+      }
+    }
+  }
+
+  #missing(interfaceName: string): string | undefined {
+    const { to, from } = chainPrefixes.workload;
+    for (const [family] of this.#sets) {
+      const filter = this.#tables.get(`${family} filter`)!;
+      for (const name of [chainName(to, interfaceName), chainName(from, interfaceName)]) {
+        if (!filter.holds(name)) return `chain ${name} is not in the kernel (IPv${family})`;
+      }
+    }
+    return undefined;
+  }
+
+  async #follow(): Promise<void> {
+    const { signal } = this.#stop;
+    try {
+      for await (const _tables of this.#options.watch.changes(signal)) this.#wake.resolve();
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    }
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      await this.#somethingToDo(signal);
+      if (signal.aborted) return;
+      try {
+        for (const take of this.#asked.splice(0)) take();
+        if (this.#known) await this.#flush(this.#applied);
+        this.#waiters.settle();
+      } catch (error) {
+        this.#options.log.error("policy was not brought into the kernel", { why: messageOf(error) });
+        this.#options.health.report("policy", false, messageOf(error));
+      }
+    }
+  }
+
+  async #somethingToDo(signal: AbortSignal): Promise<void> {
+    const over = new AbortController();
+    const timer = this.#options.clock.sleep(this.#retryInMs, AbortSignal.any([signal, over.signal]));
+    await Promise.race([this.#wake.promise, timer.catch(() => {})]);
+    over.abort();
+    this.#wake = Promise.withResolvers();
+  }
+
+  async #flush(applied: number): Promise<void> {
+    const sets = [...this.#sets.values()], tables = [...this.#tables.values()];
+    for (const one of sets) one.check();
+    const reports: Report<string>[] = await Promise.all(sets.map((s) => s.flush("make")));
+    // A chain that was refused for want of a set may be taken now.
+    if (reports.some((r) => r.put > 0)) { for (const table of tables) table.retry(); }
+    reports.push(...await Promise.all(tables.map((t) => t.flush())));
+    reports.push(...await Promise.all(sets.map((s) => s.flush("break"))));
+    this.#flushed = applied;
+    const waits = reports.flatMap((r) => r.retryInMs ?? []);
+    this.#retryInMs = Math.min(heartbeatMs, ...waits.map((ms) => Math.max(ms, 20)));
+    this.#report(reports);
+  }
+
+  #report(reports: Report<string>[]): void {
+    const { log, health } = this.#options;
+    const unread = reports.filter((r) => r.unread !== undefined);
+    for (const { port, drift, failed, unread } of reports) {
+      if (drift > 0 && this.#synced) log.info("drift repaired", { port, entries: drift });
+      for (const [key, { why }] of failed) log.warn("policy is not in the kernel as wanted", { port, key, why });
+      if (unread) log.warn("the kernel's policy cannot be read", { port, why: unread.why });
+    }
+    if (!this.#synced && unread.length === 0) {
+      this.#synced = true;
+      const { chains, rules, sets } = this.status();
+      log.info("policy is in force", { chains, rules, sets });
+      this.#first.resolve();
+    }
+    health.report("policy", this.#synced, "policy is not in the kernel yet");
+  }
+}
+
+/** A hook as text. Felix hashes appended rules under a name of their own, so that they differ from inserted ones. */
+function hookOf(hook: ReturnType<typeof hooks>[number], family: Family): Hook {
+  const hashedAs = hook.append ? `${hook.chain}*appends*` : hook.chain;
+  const { lines, hashes } = chainLines({ name: hashedAs, rules: hook.rules }, { family, randomFully: true });
+  const plain = lines.map((line) => line.replace(`-A ${hashedAs} `, `-A ${hook.chain} `));
+  return { chain: hook.chain, append: hook.append, lines: plain, hashes };
+}

@@ -1,0 +1,165 @@
+import type { Clock } from "../lib/clock.ts";
+import type { Health } from "../lib/health.ts";
+import type { Logger } from "../lib/log.ts";
+import type { Metrics } from "../lib/metrics.ts";
+import { kindPrefix } from "../datastore/keys.ts";
+import type { Changes, Mirror } from "../datastore/mirror.ts";
+import { parseEndpointName } from "../datastore/names.ts";
+import { readChanges } from "./calc/changes.ts";
+import { Graph } from "./calc/graph.ts";
+import type { Filter } from "./dataplane/filter.ts";
+import { FactInputs, type KernelFacts } from "./netfilter/facts.ts";
+import { FilterProgram } from "./netfilter/program.ts";
+
+/** What the policy loop works with. */
+export interface PolicyOptions {
+  mirror: Pick<Mirror, "changes">;
+  filter: Pick<Filter, "apply" | "enforced">;
+  /** This node's name. */
+  node: string;
+  /** Felix's parameters: FELIX_<PARAMETER>. */
+  env: (name: string) => string | undefined;
+  /** What the kernel tells now. */
+  kernel: () => KernelFacts;
+  /** Yields when interfaces or addresses of this host changed. */
+  kernelChanges: AsyncIterable<unknown>;
+  clock: Clock;
+  log: Logger;
+  metrics: Metrics;
+  /** Part "policy calculation" reports here. */
+  health: Health;
+  signal: AbortSignal;
+}
+
+/** Changes calculated at once, before others on the event loop get their turn: some milliseconds' work. */
+const atOnce = 2_000;
+
+/** A running policy loop. */
+export interface Policy {
+  /** Ends with the signal; rejects on a bug. */
+  readonly done: Promise<void>;
+  /**
+   * Resolves when the kernel enforces the policy of an endpoint of this node, as of this revision of it.
+   * @throws Problem "not-ready" when `deadlineMs` passes first.
+   */
+  enforced(endpoint: { key: string; revision: bigint; interfaceName: string }, deadlineMs?: number): Promise<void>;
+}
+
+/**
+ * The policy loop: changes of the datastore → calculation → chains and sets → the kernel. While the ClusterInformation
+ * does not say datastoreReady nothing new is programmed and everything stays.
+ */
+export function runPolicy(options: PolicyOptions): Policy {
+  options.health.register("policy calculation");
+  const loop = new PolicyLoop(options);
+  const done = Promise.all([loop.followDatastore(), loop.followKernel()]).then(() => {});
+  return {
+    done,
+    enforced: ({ key, revision, interfaceName }, deadlineMs) =>
+      options.filter.enforced(interfaceName, () => loop.hasSeen(key, revision), deadlineMs),
+  };
+}
+
+class PolicyLoop {
+  readonly #options: PolicyOptions;
+  readonly #graph: Graph;
+  readonly #program = new FilterProgram();
+  readonly #facts: FactInputs;
+  #complete = false;
+  #told = new Map<string, string>();
+  /** Revisions of this node's endpoints, taken in and handed on. */
+  readonly #taken = new Map<string, bigint>();
+  readonly #seen = new Map<string, bigint>();
+
+  constructor(options: PolicyOptions) {
+    this.#options = options;
+    this.#graph = new Graph({ node: options.node });
+    this.#facts = new FactInputs(options.node, options.env);
+    options.metrics.onCollect(() => {
+      const { policies, endpoints } = this.#graph.counts();
+      options.metrics.set("felix_active_local_policies", policies);
+      options.metrics.set("felix_active_local_endpoints", endpoints);
+    });
+  }
+
+  async followDatastore(): Promise<void> {
+    for await (const changes of this.#options.mirror.changes(this.#options.signal)) {
+      await this.#take(changes);
+      this.#noteEndpoints(changes);
+      this.#complete = true;
+      this.#apply();
+    }
+  }
+
+  async followKernel(): Promise<void> {
+    const { kernelChanges, signal } = this.#options;
+    for await (const _ of kernelChanges) {
+      if (signal.aborted) return;
+      if (this.#complete) this.#apply();
+    }
+  }
+
+  /** True when what the endpoint was at this revision has been handed to the kernel's side. */
+  hasSeen(key: string, revision: bigint): boolean {
+    return (this.#seen.get(key) ?? 0n) >= revision;
+  }
+
+  #noteEndpoints({ set, deleted }: Changes): void {
+    const { node } = this.#options;
+    for (const { key, revision } of set) {
+      if (!key.startsWith(kindPrefix("WorkloadEndpoint"))) continue;
+      if (parseEndpointName(key.slice(key.lastIndexOf("/") + 1))?.node === node) this.#taken.set(key, revision);
+    }
+    for (const key of deleted) {
+      this.#taken.delete(key);
+      this.#seen.delete(key);
+    }
+  }
+
+  async #take(changes: Changes): Promise<void> {
+    const { log, clock } = this.#options;
+    const read = readChanges(changes);
+    for (let i = 0; i < read.changes.length; i += atOnce) {
+      if (i > 0) await clock.sleep(0);
+      this.#graph.update(read.changes.slice(i, i + atOnce));
+    }
+    const { broken } = this.#facts.update(changes);
+    for (const [key, why] of new Map([...broken, ...read.broken])) {
+      log.warn("value not understood, last good one stays", { key, why });
+    }
+  }
+
+  #apply(): void {
+    const { filter, kernel, log, health } = this.#options;
+    const ready = this.#facts.ready();
+    health.report("policy calculation", ready, "the cluster is not ready: ClusterInformation has no datastoreReady");
+    if (!ready) return;
+    const { settings, problems } = this.#facts.parameters();
+    for (const { setting, value } of problems) log.warn("setting not understood", { setting, value: String(value) });
+    const facts = this.#facts.facts(settings, kernel());
+    this.#program.facts(facts);
+    this.#program.policy(this.#graph.flush());
+    this.#tellRefused();
+    for (const [key, revision] of this.#taken) this.#seen.set(key, revision);
+    this.#taken.clear();
+    filter.apply(this.#program.flush(), {
+      settings: facts.settings,
+      append: settings.insertMode === "append",
+      maxSetSize: settings.maxSetSize,
+    });
+  }
+
+  /** Says once what is not in force as it was written, and once that it is again. */
+  #tellRefused(): void {
+    const { log } = this.#options;
+    const now = new Map(this.#graph.refused().map(({ id, problems }) => [id, problems.join("; ")]));
+    for (const { tier, policies } of this.#graph.missingTiers()) {
+      now.set(`Tier:${tier}`, `there is no such tier; these apply last and end in deny: ${policies.join(", ")}`);
+    }
+    for (const [object, why] of now) {
+      if (this.#told.get(object) !== why) log.warn("object is not in force as it was written", { object, why });
+    }
+    for (const object of this.#told.keys()) if (!now.has(object)) log.info("object is in force again", { object });
+    this.#told = now;
+  }
+}

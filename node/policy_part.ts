@@ -1,0 +1,101 @@
+import { isObject } from "../lib/json64.ts";
+import { changes } from "../kernel/rtnetlink/changes.ts";
+import { RtSocket } from "../kernel/rtnetlink/socket.ts";
+import { kernelFeatures } from "../kernel/features.ts";
+import { watchLegacy } from "../kernel/netfilter/legacy_watch.ts";
+import { watchNft } from "../kernel/netfilter/nft_watch.ts";
+import { detectVariant, findTools } from "../kernel/netfilter/variant.ts";
+import { decodeResource, isUndecodable } from "../datastore/codec.ts";
+import { resourceKey } from "../datastore/keys.ts";
+import { Filter } from "../agent/dataplane/filter.ts";
+import type { KernelFacts } from "../agent/netfilter/facts.ts";
+import { filterParameters } from "../agent/netfilter/settings.ts";
+import { type Policy, runPolicy } from "../agent/policy.ts";
+import { readInterfaces } from "./kernel_interfaces.ts";
+import type { Shared } from "./parts.ts";
+
+/** Policy in force, or on its way there. */
+export interface PolicyPart {
+  /** Ends with the signal. */
+  done: Promise<void>;
+  /** Resolves when chains and sets are in the kernel for the first time: nothing is raised or routed before. */
+  ready: Promise<void>;
+  /** See Policy.enforced(); waits for the start, too. */
+  enforced(endpointKey: string, deadlineMs?: number): Promise<void>;
+}
+
+/**
+ * Starts policy as soon as the datastore is known: which iptables to use may be said there. Without the programs this
+ * process ends and says what to install: a host that cannot filter must not carry pods.
+ */
+export function startPolicy(shared: Shared, cleanup: AsyncDisposableStack): PolicyPart {
+  const { mirror, signal } = shared;
+  const first = Promise.withResolvers<void>();
+  first.promise.catch(() => {});
+  const started = mirror.ready(signal).then(async () => {
+    const filter = cleanup.use(await openFilter(shared, cleanup));
+    filter.ready.then(first.resolve);
+    return runPolicy({
+      ...shared,
+      filter,
+      env: (name) => shared.settings.get(name),
+      kernel: kernelFacts(shared, cleanup.use(RtSocket.open())),
+      kernelChanges: changes(signal, { of: ["link", "address"] }),
+      log: shared.log.child("policy"),
+    });
+  });
+  const done = started.then((policy) => policy.done, (error) => {
+    first.reject(error);
+    if (!signal.aborted) throw error;
+  });
+  // When another part cannot start, nobody takes `done`, and that part's error is the one to show.
+  done.catch(() => {});
+  return { done, ready: first.promise, enforced: (key, deadlineMs) => enforced(shared, started, key, deadlineMs) };
+}
+
+async function enforced(
+  { mirror }: Shared,
+  started: Promise<Policy>,
+  key: string,
+  deadlineMs: number | undefined,
+): Promise<void> {
+  const policy = await started;
+  const kv = mirror.get(key);
+  const endpoint = kv && decodeResource(kv);
+  // Who waits for an endpoint that has gone is told so by the dataplane, which waits beside us.
+  if (!endpoint || isUndecodable(endpoint) || typeof endpoint.spec.interfaceName !== "string") return;
+  await policy.enforced({ key, revision: kv.revision, interfaceName: endpoint.spec.interfaceName }, deadlineMs);
+}
+
+async function openFilter(shared: Shared, cleanup: AsyncDisposableStack): Promise<Filter> {
+  const { clock, health, metrics, log } = shared;
+  const { backend, ipv6 } = parametersNow(shared);
+  const variant = backend === "auto" ? await detectVariant() : backend;
+  const tools = ipv6 && kernelFeatures().ipv6
+    ? { 4: await findTools(variant, 4), 6: await findTools(variant, 6) }
+    : { 4: await findTools(variant, 4) };
+  log.info("iptables is used", { variant, families: Object.keys(tools).join(" ") });
+  const watch = cleanup.use(variant === "nft" ? watchNft() : watchLegacy({ clock }));
+  return Filter.start({ tools, watch, clock, random: Math.random, log: log.child("filter"), health, metrics });
+}
+
+function parametersNow({ mirror, node, settings }: Shared) {
+  const spec = (name: string) => {
+    const kv = mirror.get(resourceKey("FelixConfiguration", name));
+    const resource = kv && decodeResource(kv);
+    return resource && !isUndecodable(resource) && isObject(resource.spec) ? resource.spec : undefined;
+  };
+  const env = (name: string) => settings.get(name);
+  return filterParameters({ env, ofNode: spec(`node.${node}`), ofCluster: spec("default") }).settings;
+}
+
+/** This host's own interfaces; workloads' host sides have no address and are left out. */
+function kernelFacts(shared: Shared, socket: RtSocket): () => KernelFacts {
+  const { ipv6 } = kernelFeatures();
+  return () => {
+    const { interfacePrefixes } = parametersNow(shared);
+    const isWorkload = (name: string) => interfacePrefixes.some((p) => name.startsWith(p));
+    const interfaces = readInterfaces(socket).filter(({ name }) => !isWorkload(name));
+    return { ipv6, interfaces: interfaces.map((i) => ({ name: i.name, addresses: i.addresses.map((a) => a.ip) })) };
+  };
+}
