@@ -37,7 +37,7 @@ export class Loader {
       const text = tables.map((table) => {
         const chains = kernelChains[table];
         const policy = (c: string) => `:${c} ${table === "filter" && c === "FORWARD" ? forward : "ACCEPT"} [0:0]`;
-        const sentinels = table === "nat" ? [] : chains.map((c) => `-A ${c} ${sentinelRule}`);
+        const sentinels = chains.map((c) => `-A ${c} ${sentinelRule}`);
         return [`*${table}`, ...chains.map(policy), ...sentinels, "COMMIT", ""].join("\n");
       });
       await this.#restore(family, text.join(""), []);
@@ -87,7 +87,7 @@ export class Loader {
     for (const table of tables) {
       const rules = hooks(table, settings).flatMap(({ chain, append, rules }) =>
         rules.map((r) => {
-          const place = append ? `-A ${chain}` : `-I ${chain} ${table === "nat" ? 1 : 2}`;
+          const place = append ? `-A ${chain}` : `-I ${chain} 2`;
           return `${place} ${hashComment("hook")} ${ruleBody(r, { family, randomFully: true })}`;
         })
       );

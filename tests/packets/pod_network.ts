@@ -26,7 +26,7 @@ export const podAddresses = (i: number): [string, string] => [`10.65.0.${10 + i}
 export async function makePodNetwork(router: Namespace, count: number): Promise<PodNetwork> {
   await using made = new AsyncDisposableStack();
   const wiring = made.use(new Wiring());
-  await router.runOk("sysctl", ["-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1", ...talkative]);
+  await router.runOk("sysctl", ["-qw", ...forwards, ...talkative]);
   const pods: End[] = [];
   for (let i = 0; i < count; i++) {
     const pod = made.use(await makeNamespace("h10-pod"));
@@ -53,6 +53,16 @@ export async function makePodNetwork(router: Namespace, count: number): Promise<
   const all = made.move();
   return { router, pods, outside, host, [Symbol.asyncDispose]: () => all.disposeAsync() };
 }
+
+/**
+ * Switches of a router. Connection tracking checks UDPLite with UDP's number in the pseudo header, and takes every such
+ * packet for broken whose checksum was not left to the hardware; so it does not look at checksums.
+ */
+export const forwards = [
+  "net.ipv4.ip_forward=1",
+  "net.ipv6.conf.all.forwarding=1",
+  "net.netfilter.nf_conntrack_checksum=0",
+];
 
 /** Answers are not rationed. */
 export const talkative = [
@@ -84,7 +94,10 @@ async function addOutside(router: Namespace, made: AsyncDisposableStack): Promis
   return { name: "outside", wire, home: { 4: parseIp("192.0.2.2"), 6: parseIp("2001:db8::2") } };
 }
 
-/** Makes a namespace with an `eth0` take every packet for its own, and answer by way of a gateway. */
+/**
+ * Makes a namespace with an `eth0` take every packet for its own, and answer by way of a gateway. All addresses are in its
+ * local table, as the kernel answers only from such; that table is asked for what comes in, and no longer before the others.
+ */
 export async function answerForAll(space: Namespace, gatewayMac: string, via: Record<Family, string>): Promise<void> {
   const off = ["net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.eth0.rp_filter=0", "net.ipv4.conf.default.rp_filter=0"];
   await space.runOk("sysctl", ["-qw", ...off, ...talkative]);
@@ -92,7 +105,9 @@ export async function answerForAll(space: Namespace, gatewayMac: string, via: Re
     const v = family === 6 ? "-6 " : "";
     await space.ip(`neigh replace ${via[family]} lladdr ${gatewayMac} dev eth0 nud permanent`);
     await space.ip(`${v}route replace default via ${via[family]} dev eth0`);
-    await space.ip(`${v}route add local ${family === 6 ? "::/0" : "0.0.0.0/0"} dev lo table 100`);
-    await space.ip(`${v}rule add pref 1 iif eth0 lookup 100`);
+    await space.ip(`${v}route add local default dev lo table local`);
+    await space.ip(`${v}rule add pref 1 iif eth0 lookup local`);
+    await space.ip(`${v}rule add pref 2 lookup main`);
+    await space.ip(`${v}rule del pref 0`);
   }
 }
