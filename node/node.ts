@@ -21,6 +21,8 @@ export async function runNode(parts: NodeParts): Promise<void> {
   const signal = AbortSignal.any([parts.signal, stop.signal]);
   await using cleanup = new AsyncDisposableStack();
   const health = new Health(clock);
+  // Health is served before the parts are known, and none of them not being ready must not read as ready.
+  health.register("parts");
   const metrics = await createMetrics();
   const answers = { health, metrics: () => metrics.text() };
   for (const at of [healthSettings(settings), metricsSettings(settings)]) {
@@ -55,6 +57,7 @@ export async function runNode(parts: NodeParts): Promise<void> {
     const { startRouting } = await import("./routing_part.ts");
     loops.push(...startRouting(shared, dataplaneReady));
   }
+  health.report("parts", true);
   log.info("started", { node, roles: Object.entries(roles).filter(([, on]) => on).map(([name]) => name).join(" ") });
   try {
     await Promise.race([Promise.all(loops), ended(signal)]);
