@@ -1,3 +1,4 @@
+import { hashSize } from "./set_messages.ts";
 import type { SetState } from "./wanted_set.ts";
 
 /** Several sets as one text for `ipset restore`. */
@@ -34,7 +35,8 @@ export class SetBulk {
     }
     const made = { ...state.want!, members: new Set(state.want!.members) };
     const inet = family === 4 ? "inet" : "inet6";
-    this.#lines.push(`create ${temporary} ${made.type} family ${inet} maxelem ${made.maxelem}`);
+    const size = `hashsize ${hashSize(made.members.size)} maxelem ${made.maxelem}`;
+    this.#lines.push(`create ${temporary} ${made.type} family ${inet} ${size}`);
     for (const m of made.members) this.#lines.push(`add ${temporary} ${m}`);
     // Under its own name it is never seen half filled.
     if (plan.do === "replace") this.#lines.push(`swap ${name} ${temporary}`, `destroy ${temporary}`);

@@ -134,13 +134,15 @@ export class IpSets {
   }
 
   /**
-   * Looks at the headers of all sets, microseconds a set, and at the members of a few, in turn. To be called about once a
+   * Looks at the headers of all sets, some 5 us a set, and at the members of a few, in turn. To be called about once a
    * second. @returns sets that others have changed; they are doubted: type, size limit and number of members show at
-   * once, a member exchanged for another when its set has its turn. @throws Problem "kernel".
+   * once, a member exchanged for another when its set has its turn.
+   * @param headers of listHeaders(): one listing has the sets of both families. @throws Problem "kernel".
    */
-  check(): string[] {
+  check(headers?: Uint8Array[]): string[] {
     if (this.#doubted || this.#busy) return [];
-    const changed = this.#checkHeaders();
+    this.counts.lists++;
+    const changed = this.#checkHeaders(headers ?? listHeaders(this.#options.socket));
     if (changed.length === 0) changed.push(...this.#compareSome());
     this.doubt(changed);
     return changed;
@@ -165,9 +167,7 @@ export class IpSets {
     return changed;
   }
 
-  #checkHeaders(): string[] {
-    this.counts.lists++;
-    const bodies = listHeaders(this.#options.socket);
+  #checkHeaders(bodies: Uint8Array[]): string[] {
     if (sameBodies(bodies, this.#headers)) return [];
     this.#headers = bodies;
     const changed: string[] = [];
@@ -349,7 +349,12 @@ export class IpSets {
     if (plan.do === "create") {
       if (plan.destroyFirst) steps.push(step("destroy", destroySet(name, family)));
       const { type, maxelem } = state.want!;
-      steps.push(step("create", createSet({ name, type, family, maxelem }, this.#revision(type))));
+      steps.push(
+        step(
+          "create",
+          createSet({ name, type, family, maxelem, members: state.want!.members.size }, this.#revision(type)),
+        ),
+      );
       if (plan.destroyFirst) state.want!.members.forEach((m) => state.add.add(m));
     }
     for (const m of state.add) if (!state.refused.has(m)) steps.push(step("add", addMember(name, family, m), m));

@@ -49,7 +49,7 @@ export interface LegacyWatchOptions {
 }
 
 /** A look at all entries may take this part of the time. */
-const contentShare = 0.002;
+const contentShare = 0.001;
 
 /**
  * Watches legacy tables, of whose changes the kernel does not tell: number and size of the entries a few times a second

@@ -22,7 +22,7 @@ const SUBSYS_IPSET = 6;
 const CMD = { create: 2, destroy: 3, swap: 6, list: 7, add: 9, del: 10, type: 13 };
 const ATTR = { protocol: 1, name: 2, type: 3, revision: 4, family: 5, flags: 6, data: 7, adt: 8, lineno: 9 };
 /** Within DATA of a set. */
-const SET = { maxelem: 19, elements: 24, references: 25 };
+const SET = { hashsize: 18, maxelem: 19, elements: 24, references: 25 };
 const NET_BYTEORDER = 0x4000;
 const LIST_HEADER = 4;
 const PROTOCOL = 6;
@@ -54,9 +54,15 @@ function request(command: number, flags: number, family: Family, ...attributes: 
 
 const nameAttribute = (name: string) => attribute(ATTR.name, text(name));
 
-/** Makes a set. @param revision of the type, from newestRevision(). */
+/**
+ * Buckets of a new set. The kernel makes more when they fill, and walks all of them for each listing of headers: the
+ * default of 1,024 costs eight microseconds a set, 64 less than one.
+ */
+export const hashSize = (members: number): number => 2 ** Math.ceil(Math.log2(Math.max(64, members / 4)));
+
+/** Makes a set for so many members at first. @param revision of the type, from newestRevision(). */
 export const createSet = (
-  set: { name: string; type: SetType; family: Family; maxelem: number },
+  set: { name: string; type: SetType; family: Family; maxelem: number; members: number },
   revision: number,
 ): Request =>
   request(
@@ -67,7 +73,11 @@ export const createSet = (
     attribute(ATTR.type, text(set.type)),
     attribute(ATTR.revision, u8(revision)),
     attribute(ATTR.family, u8(addressFamily(set.family))),
-    nested(ATTR.data, attribute(SET.maxelem | NET_BYTEORDER, be32(set.maxelem))),
+    nested(
+      ATTR.data,
+      attribute(SET.hashsize | NET_BYTEORDER, be32(hashSize(set.members))),
+      attribute(SET.maxelem | NET_BYTEORDER, be32(set.maxelem)),
+    ),
   );
 
 /** Removes a set that nothing uses. */
