@@ -19,6 +19,8 @@ export interface CniServerOptions {
   lifecycle: Lifecycle;
   clock: Clock;
   log: Logger;
+  /** What GET /v1/status answers besides: of policy in the kernel. */
+  policy?: () => Json;
   /** Overrides of paths on this host; see CniDeps. */
   mtuFile?: string;
   nodeNameFile?: string;
@@ -51,7 +53,7 @@ export async function serveCni(options: CniServerOptions): Promise<AsyncDisposab
       return json(500, { error: String(error) });
     },
   }, (request) => {
-    const done = route(request, deps, told, calls);
+    const done = route(request, deps, told, calls, options.policy);
     calls.add(done);
     done.finally(() => calls.delete(done)).catch(() => {}); // Deno.serve's onError tells it
     return done;
@@ -89,6 +91,7 @@ async function route(
   deps: CniDeps,
   told: Set<string>,
   calls: ReadonlySet<unknown>,
+  policy: (() => Json) | undefined,
 ): Promise<Response> {
   const { pathname } = new URL(request.url);
   const what = `${request.method} ${pathname}`;
@@ -96,16 +99,24 @@ async function route(
     const call = pluginRequest(await request.text());
     return typeof call === "string" ? json(400, { error: call }) : json(200, { ...await answer(call, deps, told) });
   }
-  if (what === "GET /v1/status") return statusOf(deps, calls.size);
+  if (what === "GET /v1/status") return statusOf(deps, calls.size, policy);
   if (what === "GET /v1/endpoints") return json(200, deps.lifecycle.list() as unknown as Json);
   return json(404, { error: `${what} does not exist: POST /v1/cni, GET /v1/status, GET /v1/endpoints` });
 }
 
 /** `calls` = other requests that are being served now. */
-function statusOf({ lifecycle, node }: CniDeps, calls: number): Response {
+function statusOf({ lifecycle, node }: CniDeps, calls: number, policy: (() => Json) | undefined): Response {
   const readiness = lifecycle.readiness(undefined);
   const pending = lifecycle.pending().map(({ attachment, because, time }) => ({ ...attachment, because, time }));
-  return json(readiness.ready ? 200 : 503, { node, revision: lifecycle.revision(), ...readiness, calls, pending });
+  const more: { [name: string]: Json } = policy ? { policy: policy() } : {};
+  return json(readiness.ready ? 200 : 503, {
+    node,
+    revision: lifecycle.revision(),
+    ...readiness,
+    calls,
+    pending,
+    ...more,
+  });
 }
 
 /** The plugin's request; a sentence when it is none. */

@@ -1,5 +1,5 @@
 import { systemClock } from "../lib/clock.ts";
-import { isObject, parseJson } from "../lib/json64.ts";
+import { isObject, type Json, parseJson } from "../lib/json64.ts";
 import { silentLog } from "../lib/log.ts";
 import { messageOf } from "../lib/problem.ts";
 import { NoAnswer, type UnixAnswer, unixRequest } from "../lib/unix_http.ts";
@@ -48,11 +48,22 @@ function problemsIn(body: string): string[] {
     const status = parseJson(body);
     if (!isObject(status)) return [];
     const why = status.why ?? status.error;
-    return [...(status.ready === false ? [`the agent is not ready: ${why ?? "starting"}`] : [])];
+    return [
+      ...(status.ready === false ? [`the agent is not ready: ${why ?? "starting"}`] : []),
+      ...policyProblems(status),
+    ];
   } catch (error) {
     if (error instanceof SyntaxError) return ["the agent's answer cannot be read"];
     throw error;
   }
+}
+
+/** What of policy is not in force: `policy: {inSync, failed: [{where, why}]}`. */
+function policyProblems({ policy }: { [name: string]: Json }): string[] {
+  if (!isObject(policy) || policy.inSync !== false) return [];
+  const failed = Array.isArray(policy.failed) ? policy.failed.filter(isObject) : [];
+  if (failed.length === 0) return ["policy is not in force yet"];
+  return failed.map(({ where, why }) => `policy is not in force as wanted: ${where}: ${why}`);
 }
 
 function sessionView(session: Session): SessionView {

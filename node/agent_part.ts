@@ -50,7 +50,12 @@ export async function startAgent(shared: Shared, cleanup: AsyncDisposableStack):
     log: log.child("endpoints"),
   });
   await lifecycle.recover();
-  cleanup.use(await serveCni({ path: `${runDir}/agent.sock`, node, lifecycle, clock, log: log.child("cni") }));
+  cleanup.use(
+    await serveCni({
+      ...{ path: `${runDir}/agent.sock`, node, lifecycle, clock, log: log.child("cni") },
+      policy: () => ({ ...policy.status() ?? { inSync: false } }),
+    }),
+  );
   const env = (name: string) => settings.get(name);
   const agent = runAgent({
     ...{ mirror, node, log, health, signal, env },

@@ -7,7 +7,7 @@ import { watchNft } from "../kernel/netfilter/nft_watch.ts";
 import { detectVariant, findTools } from "../kernel/netfilter/variant.ts";
 import { decodeResource, isUndecodable } from "../datastore/codec.ts";
 import { resourceKey } from "../datastore/keys.ts";
-import { Filter } from "../agent/dataplane/filter.ts";
+import { Filter, type FilterStatus } from "../agent/dataplane/filter.ts";
 import type { KernelFacts } from "../agent/netfilter/facts.ts";
 import { filterParameters } from "../agent/netfilter/settings.ts";
 import { type Policy, runPolicy } from "../agent/policy.ts";
@@ -20,6 +20,8 @@ export interface PolicyPart {
   done: Promise<void>;
   /** Resolves when chains and sets are in the kernel for the first time: nothing is raised or routed before. */
   ready: Promise<void>;
+  /** What is in force; undefined before the start. */
+  status(): FilterStatus | undefined;
   /** See Policy.enforced(); waits for the start, too. */
   enforced(endpointKey: string, deadlineMs?: number): Promise<void>;
 }
@@ -32,8 +34,10 @@ export function startPolicy(shared: Shared, cleanup: AsyncDisposableStack): Poli
   const { mirror, signal } = shared;
   const first = Promise.withResolvers<void>();
   first.promise.catch(() => {});
+  let running: Filter | undefined;
   const started = mirror.ready(signal).then(async () => {
     const filter = cleanup.use(await openFilter(shared, cleanup));
+    running = filter;
     filter.ready.then(first.resolve);
     return runPolicy({
       ...shared,
@@ -50,7 +54,12 @@ export function startPolicy(shared: Shared, cleanup: AsyncDisposableStack): Poli
   });
   // When another part cannot start, nobody takes `done`, and that part's error is the one to show.
   done.catch(() => {});
-  return { done, ready: first.promise, enforced: (key, deadlineMs) => enforced(shared, started, key, deadlineMs) };
+  return {
+    done,
+    ready: first.promise,
+    status: () => running?.status(),
+    enforced: (key, deadlineMs) => enforced(shared, started, key, deadlineMs),
+  };
 }
 
 async function enforced(

@@ -1,17 +1,8 @@
 import type { Resource } from "../../datastore/kind.ts";
 import { parseSelector } from "../../datastore/selector/index.ts";
 import type { PolicedEndpoint, PolicyDelta, PolicyId, SetId } from "../desired_policy.ts";
-import {
-  idOf,
-  type Input,
-  isUsed,
-  type PolicyInput,
-  type ProfileInput,
-  type SliceInput,
-  type SubjectInput,
-  type TierInput,
-  understand,
-} from "./inputs.ts";
+import { idOf, type Input, isUsed, understand } from "./inputs.ts";
+import type { PolicyInput, ProfileInput, SliceInput, SubjectInput, TierInput } from "./inputs.ts";
 import { activePolicy, activeProfile, emptyDelta, policedEndpoint, type TierFacts } from "./outputs.ts";
 import type { SetSource } from "./rule_input.ts";
 import { type MatchChange, SelectorIndex } from "./selector_index.ts";
