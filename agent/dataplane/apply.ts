@@ -296,7 +296,10 @@ export class Dataplane implements AsyncDisposable {
   #report(): void {
     const { log, health } = this.#options;
     const failures = this.#ports.status().flatMap(({ name, failed }) => failed.map((f) => ({ port: name, ...f })));
-    for (const { port, key, why } of failures) log.warn("kernel is not as wanted", { port, key, why });
+    for (const { port, key, why, times } of failures) {
+      // An interface may go between two steps of ours; what is wrong fails again in a moment.
+      log[times > 1 ? "warn" : "debug"]("kernel is not as wanted", { port, key, why });
+    }
     const inSync = this.#desired !== undefined && this.#ports.inSync();
     if (inSync && !this.#syncedOnce) {
       this.#syncedOnce = true;

@@ -245,7 +245,9 @@ export class Filter implements AsyncDisposable {
     const unread = reports.filter((r) => r.unread !== undefined);
     for (const { port, drift, failed, unread } of reports) {
       if (drift > 0 && this.#synced) log.info("drift repaired", { port, entries: drift });
-      for (const [key, { why }] of failed) log.warn("policy is not in the kernel as wanted", { port, key, why });
+      for (const [key, { why, times }] of failed) {
+        log[times > 1 ? "warn" : "debug"]("policy is not in the kernel as wanted", { port, key, why });
+      }
       if (unread) log.warn("the kernel's policy cannot be read", { port, why: unread.why });
     }
     if (!this.#synced && unread.length === 0) {
