@@ -9,6 +9,7 @@ import { decodeResource, isUndecodable } from "../datastore/codec.ts";
 import { resourceKey } from "../datastore/keys.ts";
 import { Filter, type FilterStatus } from "../agent/dataplane/filter.ts";
 import type { KernelFacts } from "../agent/netfilter/facts.ts";
+import { ownPrefixes } from "../agent/netfilter/names.ts";
 import { filterParameters } from "../agent/netfilter/settings.ts";
 import { type Policy, runPolicy } from "../agent/policy.ts";
 import { readInterfaces } from "./kernel_interfaces.ts";
@@ -84,7 +85,7 @@ async function openFilter(shared: Shared, cleanup: AsyncDisposableStack): Promis
     ? { 4: await findTools(variant, 4), 6: await findTools(variant, 6) }
     : { 4: await findTools(variant, 4) };
   log.info("iptables is used", { variant, families: Object.keys(tools).join(" ") });
-  const watch = cleanup.use(variant === "nft" ? watchNft() : watchLegacy({ clock }));
+  const watch = cleanup.use(variant === "nft" ? watchNft({ ownPrefixes }) : watchLegacy({ clock }));
   return Filter.start({ tools, watch, clock, random: Math.random, log: log.child("filter"), health, metrics });
 }
 

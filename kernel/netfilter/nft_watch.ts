@@ -3,22 +3,28 @@ import { E, KernelError, lastError, libc } from "../_ffi.ts";
 import { inNetns, type Netns } from "../netns.ts";
 import { attributesOf, decodeMessages, encodeRequests, type Message, readText } from "../rtnetlink/message.ts";
 import { openNetlink } from "../rtnetlink/socket.ts";
-import type { TableKey, TableName } from "./chain.ts";
+import { isOwnChain, type TableKey, type TableName } from "./chain.ts";
 import type { TableWatch } from "./table_watch.ts";
 
 const NETLINK_NETFILTER = 12;
 const NFNLGRP_NFTABLES = 7;
 const SUBSYS_NFTABLES = 10;
 const NFT_MSG_GETGEN = 16;
-/** Messages about a generation name no table; in all others attribute 1 is the table's name (NFTA_*_TABLE, NFTA_TABLE_NAME). */
-const generation = [15, 16];
+/** Messages about tables, chains and rules, new and deleted; in all of them attribute 1 is the table's name. */
+const message = { table: [0, 2], chain: [3, 5], rule: [6, 8] };
 const TABLE_NAME = 1;
+/** NFTA_CHAIN_NAME and NFTA_RULE_CHAIN. */
+const chainAttribute = { chain: 3, rule: 2 };
 const MSG_DONTWAIT = 0x40;
 const POLLIN = 1;
+/** Chains of the kernel, in which our hooks are. */
+const kernelChains = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
 const names: readonly TableName[] = ["raw", "mangle", "nat", "filter"];
 
 /** How the tables of the nft variant are watched. */
 export interface NftWatchOptions {
+  /** What names of our chains begin with: only these and the kernel's own chains concern us, not those of kube-proxy. */
+  ownPrefixes: readonly string[];
   netns?: Netns;
   /** Receive buffer. Default 8 MiB. */
   receiveBytes?: number;
@@ -29,7 +35,7 @@ export interface NftWatchOptions {
  * of its netlink socket, which is its process id. Holds one thread of Deno's pool while changes() waits.
  * @throws Problem "kernel" when the kernel has no nftables or refuses.
  */
-export function watchNft(options: NftWatchOptions = {}): TableWatch {
+export function watchNft(options: NftWatchOptions): TableWatch {
   return new NftWatch(options);
 }
 
@@ -41,7 +47,10 @@ class NftWatch implements TableWatch {
   /** Notifications were lost: counted for every table. */
   #lost = 0;
 
-  constructor({ netns, receiveBytes }: NftWatchOptions) {
+  readonly #ownPrefixes: readonly string[];
+
+  constructor({ netns, receiveBytes, ownPrefixes }: NftWatchOptions) {
+    this.#ownPrefixes = ownPrefixes;
     const open = () => openNetlink([NFNLGRP_NFTABLES], receiveBytes ?? 8 << 20, NETLINK_NETFILTER);
     try {
       this.#fd = netns ? inNetns(netns, open) : open();
@@ -106,7 +115,7 @@ class NftWatch implements TableWatch {
     for (;;) {
       const n = Number(libc().recv(this.#fd, this.#buffer, BigInt(this.#buffer.length), MSG_DONTWAIT));
       if (n >= 0) {
-        for (const message of decodeMessages(this.#buffer.subarray(0, n))) this.#take(message);
+        for (const told of decodeMessages(this.#buffer.subarray(0, n))) this.#take(told);
         continue;
       }
       const error = lastError();
@@ -118,10 +127,9 @@ class NftWatch implements TableWatch {
     }
   }
 
-  #take(message: Message): void {
-    if (this.#own.has(message.port) || message.type >> 8 !== SUBSYS_NFTABLES) return;
-    if (generation.includes(message.type & 0xff)) return;
-    const table = tableOf(message);
+  #take(told: Message): void {
+    if (this.#own.has(told.port) || told.type >> 8 !== SUBSYS_NFTABLES) return;
+    const table = concernedTable(told, this.#ownPrefixes);
     if (table) this.#foreign.set(table, (this.#foreign.get(table) ?? 0) + 1);
   }
 
@@ -130,10 +138,15 @@ class NftWatch implements TableWatch {
   }
 }
 
-/** The table of iptables that a notification is about; undefined when it is about another. */
-function tableOf({ body }: Message): TableKey | undefined {
+/** The table of iptables whose part of ours a notification is about; undefined when it is about something else. */
+function concernedTable({ type, body }: Message, ownPrefixes: readonly string[]): TableKey | undefined {
+  const what = (["table", "chain", "rule"] as const).find((w) => message[w].includes(type & 0xff));
   const family = body[0] === 2 ? 4 : body[0] === 10 ? 6 : undefined;
-  const name = readText(attributesOf(body, 4).get(TABLE_NAME));
-  const known = names.find((n) => n === name);
-  return family && known ? `${family} ${known}` : undefined;
+  if (!what || !family) return undefined;
+  const found = attributesOf(body, 4);
+  const name = names.find((n) => n === readText(found.get(TABLE_NAME)));
+  if (!name) return undefined;
+  const chain = what === "table" ? undefined : readText(found.get(chainAttribute[what])) ?? "";
+  const concerns = chain === undefined || kernelChains.includes(chain) || isOwnChain(chain, ownPrefixes);
+  return concerns ? `${family} ${name}` : undefined;
 }

@@ -51,7 +51,8 @@ export function openTable(
   options: { family?: Family; clock?: Clock; watch?: TableWatch; tools?: Partial<Tools> } = {},
 ): { table: IptablesTable; watch: TableWatch } & Disposable {
   const family = options.family ?? 4, clock = options.clock ?? systemClock;
-  const watch = options.watch ?? (variant === "legacy" ? watchLegacy({ clock: systemClock }) : watchNft());
+  const watch = options.watch ??
+    (variant === "legacy" ? watchLegacy({ clock: systemClock }) : watchNft({ ownPrefixes }));
   const tools = { ...toolsOf(variant, family), ...options.tools };
   const made = new IptablesTable({ family, table, tools, ownPrefixes, watch, clock, random: () => 0 });
   return { table: made, watch, [Symbol.dispose]: () => watch[Symbol.dispose]() };
