@@ -41,12 +41,12 @@ async function call(plan: Plan, i: number, report: Report): Promise<void> {
     },
     stdin: "piped",
     stdout: "piped",
-    stderr: "null",
+    stderr: "piped",
   }).spawn();
   await feed(child.stdin, JSON.stringify(plan.config));
-  const { code, stdout } = await child.output();
+  const { code, stdout, stderr } = await child.output();
   const ms = performance.now() - start;
-  const text = new TextDecoder().decode(stdout);
+  const text = new TextDecoder().decode(stdout.length > 0 ? stdout : stderr);
   if (code !== 0) return void report.failures.push(`${plan.command} ${name}: ${text.trim() || `exit code ${code}`}`);
   report.ms.push(ms);
   if (plan.command === "ADD") report.addresses.push(JSON.parse(text).ips[0].address);

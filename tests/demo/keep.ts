@@ -1,5 +1,4 @@
 import { run, runOk } from "../../lib/process.ts";
-import { binary } from "../lab/tortie.ts";
 import { leftovers, World } from "./world.ts";
 
 /** Pids of a world that was left standing; in its folder. */
@@ -19,7 +18,7 @@ export async function howToEnter(world: World): Promise<string> {
   return [
     "everything is left standing. To look at it:",
     ...lab.hosts.map((h) => `  nsenter -t ${h.pid} -m -u -i -n -p -w sh    # ${h.name}, ${h.address}`),
-    `on a host:  export ETCD_ENDPOINTS=${etcd.endpoint}; ${binary} ctl get nodes`,
+    `on a host:  export ETCD_ENDPOINTS=${etcd.endpoint}; ${lab.dir}/tortie ctl get nodes`,
     "            birdc -s /run/tortie/bird.ctl show route;  ctr -n k8s.io containers ls",
     `logs:       ${h1.dir}/tortie.log`,
     `etcd:       ip netns exec ${lab.wire.name} etcdctl --endpoints ${etcd.endpoint} get --prefix /calico`,

@@ -39,24 +39,40 @@ export async function startTortie(host: Host, options: TortieOptions): Promise<T
     ...(options.kubeconfig ? { KUBECONFIG: options.kubeconfig } : {}),
     ...options.env,
   };
-  await linkPlugin(host);
-  let process = await run(host, env, options.role);
+  const program = await linkPlugin(host);
+  let process = await run(host, program, env, options.role);
   await Deno.writeTextFile(host.path(`${cniConfDir}/10-calico.conflist`), JSON.stringify(network(host, options)));
   return {
     get process() {
       return process;
     },
     async start() {
-      process = await run(host, env, options.role);
+      process = await run(host, program, env, options.role);
     },
-    ctl: (...words) => host.runOk(binary, ["ctl", ...words], { env }),
+    ctl: (...words) => host.runOk(program, ["ctl", ...words], { env }),
   };
 }
 
-/** Puts the binary into the host's plugin folder, under the names that a runtime calls. */
-export async function linkPlugin(host: Host): Promise<void> {
-  const links = ["calico", "calico-ipam"].map((name) => `ln -sf ${binary} ${cniBinDir}/${name}`);
+/**
+ * Puts the binary into the host's plugin folder, under the names that a runtime calls.
+ * @returns path of the binary that the host uses: a copy for the whole lab, because a build that replaces a compiled program
+ * while it starts lets it fail ("Failed reading standalone binary section").
+ */
+export async function linkPlugin(host: Host): Promise<string> {
+  const copy = `${host.dir}/../tortie`;
+  if (!await Deno.stat(copy).then(() => true, () => false)) {
+    const own = `${host.dir}/tortie.new`;
+    await Deno.copyFile(binary, own);
+    // Hosts start at once; the first one's stays.
+    await Deno.link(own, copy).catch((error) => {
+      if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
+    });
+    await Deno.remove(own);
+  }
+  const program = await Deno.realPath(copy);
+  const links = ["calico", "calico-ipam"].map((name) => `ln -sf ${program} ${cniBinDir}/${name}`);
   await host.runOk("sh", ["-c", `mkdir -p ${cniBinDir} ${cniConfDir} && ${links.join(" && ")}`]);
+  return program;
 }
 
 /** The configuration of the plugin alone, as a runtime hands it over on standard input. */
@@ -74,8 +90,8 @@ function network(host: Host, options: TortieOptions): unknown {
   return { name, cniVersion, plugins: [plugin] };
 }
 
-async function run(host: Host, env: Record<string, string>, role = "node"): Promise<HostProcess> {
-  const process = await host.start("tortie", binary, [role], env);
+async function run(host: Host, program: string, env: Record<string, string>, role = "node"): Promise<HostProcess> {
+  const process = await host.start("tortie", program, [role], env);
   await wait(`tortie ${role} on ${host.name} to be ready`, async () => {
     if (process.isEnded) return true;
     return (await host.run("curl", ["-fsS", "--max-time", "2", "http://localhost:9099/readyz"])).code === 0;
