@@ -20,6 +20,10 @@ export interface Expected {
   delivered: boolean;
   /** Who decided, for messages. */
   why: string;
+  /** Source address where it comes out, when that matters. */
+  source?: string;
+  /** What comes back, when that matters; see Observation. */
+  answer?: string;
 }
 
 /**
@@ -137,6 +141,12 @@ function difference(probe: Probe, expected: Expected, observed: Observation): st
   if (delivered !== expected.delivered || !delivered && at.length > 0) {
     const what = at.length > 0 ? `came out at ${at.join(" and ")}` : "did not arrive";
     return `${whole}: ${what}; expected ${expected.delivered ? "to arrive" : "no arrival"}: ${expected.why}`;
+  }
+  if (expected.source !== undefined && observed.as?.src !== expected.source) {
+    return `${whole}: came out from ${observed.as?.src}, expected ${expected.source}`;
+  }
+  if (expected.answer !== undefined) {
+    return answer === expected.answer ? undefined : `${whole}: answer ${answer}, expected ${expected.answer}`;
   }
   const answers = isAnswered(probe.frame);
   if (delivered && answers && answer === "none") return `${whole}: arrived, but its answer did not come back`;

@@ -40,7 +40,7 @@ const sentinelDeadlineMs = 3000, lateMs = 250;
 export class Prober {
   #number = Math.floor(Math.random() * 0x3fffffff);
   readonly #ends: readonly End[];
-  #sentinels = new Map<number, string>();
+  #sentinels = new Map<number, { way: string; to: End }>();
   #probes = new Map<number, { probe: Probe; observed: Observation }>();
 
   /** @param ends every place where a packet may come out. */
@@ -65,7 +65,9 @@ export class Prober {
     this.#sendSentinels(probes);
     await this.#until(() => this.#sentinels.size === 0, sentinelDeadlineMs);
     if (this.#sentinels.size > 0) {
-      throw new Error(`no sentinel arrived: ${[...this.#sentinels.values()].join(", ")}: the network is broken`);
+      const ways = [...this.#sentinels.values()].map((s) => s.way).join(", ");
+      this.#sentinels.clear();
+      throw new Error(`no sentinel arrived: ${ways}: the network is broken`);
     }
     const observed = () => [...this.#probes.values()].map((p) => p.observed);
     await this.#until(() => content(observed()), lateMs);
@@ -82,7 +84,7 @@ export class Prober {
       const family = frame.src.v, src = from.home[family], dst = to.home[family];
       if (!src || !dst) throw new Error(`${way}: an end has no address`);
       const number = this.#next();
-      this.#sentinels.set(number, way);
+      this.#sentinels.set(number, { way, to });
       from.wire.send(writePacket({ src, dst, protocol: sentinelProtocol, srcPort: 0, dstPort: 0 }, number));
     }
   }
@@ -103,7 +105,10 @@ export class Prober {
   #take(end: End, seen: Seen): void {
     if (isAnswer(seen)) return this.#takeAnswer(end, seen);
     if (seen.number === undefined) return;
-    if (seen.protocol === sentinelProtocol) return void this.#sentinels.delete(seen.number);
+    if (seen.protocol === sentinelProtocol) {
+      if (this.#sentinels.get(seen.number)?.to === end) this.#sentinels.delete(seen.number);
+      return;
+    }
     const observed = this.#probes.get(seen.number)?.observed;
     if (!observed) throw new Error(`a packet of an earlier batch came late to ${end.name}: ${shown(seen)}`);
     observed.at.push(end.name);
