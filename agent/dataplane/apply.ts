@@ -13,6 +13,7 @@ import { Interfaces } from "../network/interfaces.ts";
 import { graceMs, isPodInterface, type Ownership } from "../network/local_routes.ts";
 import { type WantedNetwork, wantedNetwork } from "../network/wanted.ts";
 import { doubtAfter } from "./_drift.ts";
+import { EndedFlows } from "./_flows.ts";
 import { KernelPorts, type PortStatus } from "./_ports.ts";
 import { Schedule } from "./_schedule.ts";
 import { Waiters } from "./_waiters.ts";
@@ -59,6 +60,7 @@ export class Dataplane implements AsyncDisposable {
   readonly #interfaces = new Interfaces();
   readonly #ports: KernelPorts;
   readonly #waiters: Waiters;
+  readonly #flows: EndedFlows;
   readonly #stop = new AbortController();
   readonly #rpFilter = readSysctl("net/ipv4/conf/default/rp_filter");
   readonly #tasks: Promise<void>[];
@@ -83,6 +85,7 @@ export class Dataplane implements AsyncDisposable {
     });
     this.#schedule = new Schedule(options.clock, options.random);
     this.#waiters = new Waiters(options.clock, () => this.#wake.resolve());
+    this.#flows = new EndedFlows(options.log);
     options.health.register("dataplane", 6 * heartbeatMs);
     this.#tasks = [this.#follow(), this.#run()];
   }
@@ -138,6 +141,7 @@ export class Dataplane implements AsyncDisposable {
     this.#stop.abort(new Error("dataplane is closed"));
     await Promise.all(this.#tasks);
     this.#waiters.rejectAll(new Problem({ code: "not-ready", what: "the agent is stopping" }));
+    await this.#flows[Symbol.asyncDispose]();
     this.#socket[Symbol.dispose]();
   }
 
@@ -213,6 +217,7 @@ export class Dataplane implements AsyncDisposable {
       this.#want(desired);
     }
     const reports = [...before.reports, ...await this.#ports.finish(desired.settings)];
+    this.#flows.hold(desired.endpoints);
     const now = this.#options.clock.monotonicMs();
     this.#schedule.retryAt = now + this.#ports.retryInMs();
     this.#schedule.graceEndAt = this.#nextGraceEnd(now);

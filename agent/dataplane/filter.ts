@@ -8,6 +8,7 @@ import { type IptablesOptions, IptablesTable, type Tools } from "../../kernel/ne
 import type { Hook } from "../../kernel/netfilter/chain.ts";
 import { IpSets } from "../../kernel/netfilter/ipset.ts";
 import type { TableWatch } from "../../kernel/netfilter/table_watch.ts";
+import { NETLINK_NETFILTER } from "../../kernel/netfilter/set_messages.ts";
 import { RtSocket } from "../../kernel/rtnetlink/socket.ts";
 import type { Report } from "../../kernel/reconcile.ts";
 import { chainLines } from "../netfilter/iptables_text.ts";
@@ -52,7 +53,6 @@ export interface FilterStatus {
 const tableNames: readonly Table[] = ["raw", "mangle", "nat", "filter"];
 /** Between two looks for changes of others in the sets, and a sign of life. */
 const heartbeatMs = 1_000;
-const NETLINK_NETFILTER = 12;
 
 /**
  * Keeps chains and sets in the kernel as the FilterProgram says: sets before the rules that look into them, rules in one

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { type Clock, FakeClock, systemClock } from "../../lib/clock.ts";
 import { Health } from "../../lib/health.ts";
-import { parseIp } from "../../lib/ip.ts";
+import { formatIp, parseIp } from "../../lib/ip.ts";
 import { createLog } from "../../lib/log.ts";
 import type { Problem } from "../../lib/problem.ts";
 import { MemoryStore } from "../../datastore/memory.ts";
@@ -9,8 +9,12 @@ import { Mirror } from "../../datastore/mirror.ts";
 import { runAgent } from "../../agent/agent.ts";
 import { Dataplane } from "../../agent/dataplane/apply.ts";
 import { Wiring } from "../../agent/endpoints/wiring.ts";
+import { listFlows } from "../../kernel/netfilter/conntrack.ts";
+import { NETLINK_NETFILTER } from "../../kernel/netfilter/set_messages.ts";
+import { RtSocket } from "../../kernel/rtnetlink/socket.ts";
 import { makeNamespace, type Namespace } from "../lab/namespaces.ts";
 import { wait } from "../lab/wait.ts";
+import { addFlows } from "./_flows.ts";
 import { enterOwnNetns } from "./_own_netns.ts";
 
 const root = "/calico/resources/v3/projectcalico.org";
@@ -143,6 +147,25 @@ Deno.test("an endpoint is reachable as soon as enforced() resolves, and leaves n
   await node.becomes("no entries", not(podRoute), not(podRoute6), not(/PERMANENT/), blackhole);
   await node.remove("/calico/ipam/v2/host/n1/ipv4/block/10.65.0.0-26");
   await node.becomes("no blackhole", not(/blackhole/));
+});
+
+Deno.test("flows of an endpoint's addresses end with it, and others go on", async () => {
+  await using host = await enterOwnNetns("h4a");
+  await using pod = await makeNamespace("h4p");
+  await using node = await TestNode.start(host);
+  await using wiring = new Wiring();
+  using socket = RtSocket.open(undefined, NETLINK_NETFILTER);
+  const destinations = async () =>
+    (await listFlows(socket, 4)).filter(({ original }) => original.destinationPort === 5353)
+      .map(({ original }) => formatIp(original.destination)).sort();
+  const waited = node.dataplane.enforced(endpointKey);
+  await addPod(node, wiring, pod);
+  await waited;
+  addFlows(socket, [["192.0.2.9", "10.65.0.2", 5353], ["192.0.2.9", "10.65.0.3", 5353]]);
+  assert.deepEqual(await destinations(), ["10.65.0.2", "10.65.0.3"]);
+  await node.remove(endpointKey);
+  await wait("its flows to be gone", async () => !(await destinations()).includes("10.65.0.2"), { everyMs: 5 });
+  assert.deepEqual(await destinations(), ["10.65.0.3"]);
 });
 
 Deno.test("whatever someone else breaks is repaired at once, without a periodic look", async () => {
