@@ -42,6 +42,9 @@ export interface IpSetsOptions {
 
 /** So many changes in a flush go by netlink, 0.02 ms each; more of them through one `ipset restore`, which does not hold up the event loop. */
 const netlinkLimit = 500;
+/** From so many sets on, a look at the headers costs a millisecond, and check() looks so often at most. */
+const manySets = 200;
+const manySetsEveryMs = 500;
 /** Members that check() compares, in the mean: about a millisecond's work. */
 const comparedAtOnce = 1000;
 /** Rounds through `ipset restore` in one flush: each but the last found something that the kernel refuses. */
@@ -66,6 +69,7 @@ export class IpSets {
   readonly #revisions = new Map<SetType, number>();
   #doubted = true;
   #busy = false;
+  #checkedMs = -Infinity;
   /** Sets whose members are still to be compared in this turn, and how many members may be by now. */
   #turns: string[] = [];
   #credit = 0;
@@ -136,11 +140,15 @@ export class IpSets {
   /**
    * Looks at the headers of all sets, some 5 us a set, and at the members of a few, in turn. To be called about once a
    * second. @returns sets that others have changed; they are doubted: type, size limit and number of members show at
-   * once, a member exchanged for another when its set has its turn.
+   * once, a member exchanged for another when its set has its turn. With hundreds of sets it looks twice a second at most.
    * @param headers of listHeaders(): one listing has the sets of both families. @throws Problem "kernel".
    */
   check(headers?: Uint8Array[]): string[] {
     if (this.#doubted || this.#busy) return [];
+    const now = this.#now();
+    // So that whoever looks before each write does not pay milliseconds for it.
+    if (!headers && this.#headers.length > manySets && now - this.#checkedMs < manySetsEveryMs) return [];
+    this.#checkedMs = now;
     this.counts.lists++;
     const changed = this.#checkHeaders(headers ?? listHeaders(this.#options.socket));
     if (changed.length === 0) changed.push(...this.#compareSome());

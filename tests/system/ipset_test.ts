@@ -252,3 +252,17 @@ Deno.test("a member exchanged by hand, which no count shows, is found by compari
   await sets.flush();
   assert.equal((await shown()).get("cali40s:c")!.includes("10.0.0.7"), true);
 });
+
+Deno.test("with hundreds of sets the headers are looked at twice a second at most, however often it is asked", async () => {
+  await using _host = await enterOwnNetns("h9");
+  const clock = new FakeClock();
+  using opened = open(4, clock);
+  const { sets } = opened;
+  for (let i = 0; i < 300; i++) sets.want(`cali40s:${i}`, net([`10.0.0.${i % 256}`]));
+  await sets.flush();
+  sets.check();
+  await runOk("ipset", ["add", "cali40s:7", "1.1.1.1"]);
+  assert.deepEqual(sets.check(), [], "too early");
+  await clock.advance(500);
+  assert.deepEqual(sets.check(), ["cali40s:7"]);
+});
