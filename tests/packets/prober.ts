@@ -1,4 +1,4 @@
-import { type Family, formatIp, type Ip } from "../../lib/ip.ts";
+import { type Family, formatIp, type Ip, sameIp } from "../../lib/ip.ts";
 import { type Frame, protocols, type Seen, sentinelProtocol, tcpFlag, writePacket } from "./packet.ts";
 import type { Wire } from "./sockets.ts";
 
@@ -103,7 +103,10 @@ export class Prober {
   }
 
   #take(end: End, seen: Seen): void {
-    if (isAnswer(seen)) return this.#takeAnswer(end, seen);
+    const asked = seen.number === undefined ? undefined : this.#probes.get(seen.number)?.probe;
+    // A probe may itself look like an answer: an ICMP type of those.
+    const isProbe = asked !== undefined && asked.from !== end && asked.frame.icmp?.type === seen.icmp?.type;
+    if (!isProbe && isAnswer(seen)) return this.#takeAnswer(end, seen);
     if (seen.number === undefined) return;
     if (seen.protocol === sentinelProtocol) {
       if (this.#sentinels.get(seen.number)?.to === end) this.#sentinels.delete(seen.number);
@@ -128,9 +131,12 @@ function isAnswer(seen: Seen): boolean {
     seen.icmp !== undefined && reply.includes(seen.icmp.type);
 }
 
-/** True when a packet that came back is about a frame. Addresses are not looked at: NAT may have changed them. */
+/** True when a packet that came back to a frame's sender is about it; what NAT changed is changed back there. */
 function answers(seen: Seen, frame: Frame): boolean {
   if (seen.src.v !== frame.src.v) return false;
+  // Some sockets do not tell addresses.
+  const known = seen.dst.n !== 0n;
+  if (known && !seen.about && (!sameIp(seen.dst, frame.src) || !sameIp(seen.src, frame.dst))) return false;
   const about = seen.about;
   if (about) {
     return about.protocol === frame.protocol && samePorts(about, frame) && formatIp(about.dst) === formatIp(frame.dst);

@@ -66,8 +66,7 @@ export const runner: CaseRunner = {
     if (input.backend === "nft") {
       return { is: "differs", reason: "the nftables backend is not built yet: iptables only" };
     }
-    const settings = settingsOf(input);
-    const chains = renderers[input.kind]!(input, settings);
+    const { chains, settings } = renderedCase(one);
     const text = (name: string, lines: string[]) => `:${name}\n${lines.join("\n")}`;
     const options = { family: settings.family, randomFully: true };
     const got = chains.map((c) => text(c.name, chainLines(c, options).lines)).join("\n");
@@ -75,6 +74,13 @@ export const runner: CaseRunner = {
     return got === want ? { is: "passed" } : { is: "failed", difference: `expected\n${want}\ngot\n${got}` };
   },
 };
+
+/** What we render for a case, and the settings that it asks for. */
+export function renderedCase(one: Case): { chains: Chain[]; settings: NetfilterSettings } {
+  const input = one.input as unknown as Input;
+  const settings = settingsOf(input);
+  return { chains: renderers[input.kind]!(input, settings), settings };
+}
 
 const policyOf = (p: GoPolicy) => ({
   kind: p.Kind,

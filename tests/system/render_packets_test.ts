@@ -1,0 +1,66 @@
+import assert from "node:assert/strict";
+import { chainLines } from "../../agent/netfilter/iptables_text.ts";
+import type { Case } from "../cases/case_runner.ts";
+import { renderedCase } from "../cases/runners/render.ts";
+import type { ChainText } from "../packets/loader.ts";
+import { RenderComparison } from "../packets/render_comparison.ts";
+import { makeRenderNetwork } from "../packets/render_network.ts";
+import { type Setup, setupOf } from "../packets/render_setup.ts";
+import type { NetfilterSettings } from "../../agent/netfilter/model.ts";
+import { enterOwnNetns } from "./_own_netns.ts";
+
+const kinds = ["policy", "profile", "workload", "workload-dispatch", "static", "policy-group"];
+
+/** A recorded case with Felix's chains, ours, and how they are probed. */
+interface Rendered {
+  id: string;
+  what: string;
+  felix: ChainText[];
+  ours: ChainText[];
+  setup: Setup;
+  settings: NetfilterSettings;
+}
+
+const file = new URL("../cases/render.json", import.meta.url);
+const rendered = (JSON.parse(Deno.readTextFileSync(file)).cases as Case[])
+  .filter(({ input }) => kinds.includes(input.kind as string) && input.backend !== "nft")
+  .map((one): Rendered => {
+    const { chains, settings } = renderedCase(one);
+    const recorded = (one.expect as { chains: { name: string; rules: string[] }[] }).chains;
+    const felix = recorded.map((c) => ({ name: c.name, lines: c.rules }));
+    const ours = chains.map((c) => ({
+      name: c.name,
+      lines: chainLines(c, { family: settings.family, randomFully: true }).lines,
+    }));
+    const { kind, table } = one.input as { kind: string; table: "filter" };
+    return {
+      id: one.id,
+      what: one.what,
+      felix,
+      ours,
+      setup: setupOf({ kind, table, settings, chains: felix }),
+      settings,
+    };
+  });
+
+/** A case that renders nothing has nothing to probe: staged policies. */
+const probed = rendered.filter((r) => r.felix.length > 0);
+
+Deno.test("packets fare the same in Felix's recorded chains and in ours", async (t) => {
+  await using _own = await enterOwnNetns("h10");
+  await using left = await makeRenderNetwork("legacy");
+  await using right = await makeRenderNetwork("legacy");
+  const comparison = new RenderComparison(left, right);
+  let packets = 0, delivered = 0;
+  for (const { id, what, felix, ours, setup, settings } of probed) {
+    await t.step(`${id}: ${what}`, async () => {
+      const found = await comparison.compare(felix, ours, setup, settings);
+      assert.deepEqual(found.differences, []);
+      assert.ok(found.packets >= 30, `only ${found.packets} packets`);
+      packets += found.packets;
+      delivered += found.delivered;
+    });
+  }
+  console.log(`${probed.length} cases, ${packets} packets in each network, ${delivered} delivered`);
+  assert.deepEqual(rendered.filter((r) => r.felix.length === 0).map((r) => r.ours), [[]]);
+});
