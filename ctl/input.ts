@@ -1,9 +1,11 @@
 import { isObject, type Json, parseJson } from "../lib/json64.ts";
 import { messageOf, Problem } from "../lib/problem.ts";
-import { readResource, unknownMembers } from "../datastore/codec.ts";
+import { metadataFields, readResource, unknownMembers } from "../datastore/codec.ts";
 import { apiVersion, type Kind, type Resource } from "../datastore/kind.ts";
 import { kinds } from "../datastore/kinds/index.ts";
+import type { Field } from "../datastore/schema/schema.ts";
 import { badInput } from "./command.ts";
+import type { Tags } from "yaml";
 import type { Surroundings } from "./surroundings.ts";
 
 /** An object that was read, and where: `rules.yaml, document 2`. */
@@ -71,6 +73,16 @@ export async function documentsIn(text: string, file: string): Promise<Document[
   return found;
 }
 
+/**
+ * YAML 1.1, as Kubernetes' tools read it: `yes` and `on` are true, `010` is 8; but neither times nor numbers to the base
+ * 60, so that `2:30` and `2024-01-01` are text. Source: go.yaml.in/yaml/v2 resolve.go.
+ */
+const dialect = {
+  version: "1.1",
+  customTags: (tags: Tags) =>
+    tags.filter((tag) => typeof tag === "string" || tag.format !== "TIME" && !tag.tag.endsWith(":timestamp")),
+} as const;
+
 async function parseDocument(text: string, where: string): Promise<Json> {
   if (/^\s*[{[]/.test(text)) {
     try {
@@ -81,7 +93,7 @@ async function parseDocument(text: string, where: string): Promise<Json> {
     }
   }
   const { parseDocument } = await import("../lib/yaml.ts");
-  const document = parseDocument(text, { intAsBigInt: true, merge: true, logLevel: "error" });
+  const document = parseDocument(text, { ...dialect, intAsBigInt: true, merge: true, logLevel: "error" });
   const problem = document.errors[0];
   if (problem) {
     const line = text.slice(0, problem.pos[0]).split("\n").length;
@@ -132,8 +144,24 @@ function toResource(value: Json, where: string): Resource {
   });
 }
 
+/** Numbers and truths written for text, such as a label `on: true`, as that text, like calicoctl's reader. In place. */
+function spellOut(field: Field | undefined, value: unknown): unknown {
+  if (field?.text && typeof value !== "object") return String(value);
+  if (Array.isArray(value)) { for (const [i, v] of value.entries()) value[i] = spellOut(field?.item, v); }
+  else if (isObject(value)) {
+    const members = value as Record<string, unknown>;
+    for (const [k, v] of Object.entries(members)) members[k] = spellOut(field?.item ?? memberOf(field, k), v);
+  }
+  return value;
+}
+
+const memberOf = (field: Field | undefined, name: string): Field | undefined =>
+  field?.members && Object.hasOwn(field.members, name) ? field.members[name] : undefined;
+
 function readChecked(kind: Kind, value: Json, where: string): Resource {
   try {
+    spellOut(kind.fields, value);
+    if (isObject(value)) spellOut(metadataFields, value.metadata);
     const read = readResource(kind, value);
     if (typeof read !== "string") return read;
     throw new InvalidInput(`${where}: ${kind.kind}: ${read}`);

@@ -1,5 +1,5 @@
 import { isObject, type Json, parseJson, writeJson } from "../lib/json64.ts";
-import { always, anything, integer64, list, map, object, text } from "./schema/fields.ts";
+import { always, flag, given, integer64, list, map, object, text } from "./schema/fields.ts";
 import { apiVersion, type Kind, type Metadata, type Resource } from "./kind.ts";
 import { kindByName } from "./kinds/index.ts";
 import { parseKey } from "./keys.ts";
@@ -21,7 +21,7 @@ export const isUndecodable = (value: object): value is Undecodable => "undecodab
 export const policyNameAnnotation = "projectcalico.org/metadata";
 
 /** Kubernetes' ObjectMeta in the order in which it is written. */
-const metadataFields = object({
+export const metadataFields = object({
   name: always(text()),
   generateName: text(),
   namespace: text(),
@@ -34,7 +34,14 @@ const metadataFields = object({
   deletionGracePeriodSeconds: integer64(),
   labels: map(text()),
   annotations: map(text()),
-  ownerReferences: list(anything()),
+  ownerReferences: list(object({
+    apiVersion: always(text()),
+    kind: always(text()),
+    name: always(text()),
+    uid: always(text()),
+    controller: given(flag()),
+    blockOwnerDeletion: given(flag()),
+  })),
   finalizers: list(text()),
 });
 

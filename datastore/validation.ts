@@ -1,4 +1,5 @@
 import type { FieldProblem } from "../lib/problem.ts";
+import { writeJson } from "../lib/json64.ts";
 import type { Refuse } from "./schema/fields.ts";
 import type { Kind, Resource } from "./kind.ts";
 import { checkMetadata } from "./metadata.ts";
@@ -36,7 +37,11 @@ export function check<R extends Resource>(kind: Kind<R>, resource: R): FieldProb
     kind.check(resource, refuse);
     if (!kind.hasSchema) return;
     kind.fields.fill(resource);
-    kind.fields.check(kind.fields.write({ spec: resource.spec, status: resource.status }), "", problems);
+    const written = kind.fields.write({ spec: resource.spec, status: resource.status });
+    const found: FieldProblem[] = [];
+    kind.fields.check(written, "", found);
+    // Calico tells the value only with the rules of its client.
+    for (const { field, reason } of found) refuse(field, reason);
     kind.checkSchema(resource, (reason, path = "spec") => refuse(path, reason));
   });
 }
@@ -46,8 +51,8 @@ function collect(look: (refuse: Refuse, problems: FieldProblem[]) => void): Fiel
   const problems: FieldProblem[] = [];
   look((field, reason, value) => problems.push({ field, reason, value }), problems);
   const seen = new Set<string>();
-  return problems.filter(({ field, reason }) => {
-    const id = `${field}\n${reason}`;
+  return problems.filter(({ field, reason, value }) => {
+    const id = `${field}\n${reason}\n${writeJson(value)}`;
     return !seen.has(id) && seen.add(id);
   });
 }

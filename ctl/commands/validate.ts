@@ -1,4 +1,4 @@
-import { prepare, validate as check } from "../../datastore/validation.ts";
+import { validate as check } from "../../datastore/validation.ts";
 import type { Command } from "../command.ts";
 import { fileFlags, forEach, objectsOf, report } from "../writing.ts";
 
@@ -12,8 +12,6 @@ export const validate: Command = {
   examples: ["validate -f policies/"],
   async run(call) {
     const outcome = await forEach(call, await objectsOf(call), (resource, kind) => {
-      resource.metadata.name ||= kind.computeName(resource);
-      prepare(kind, resource);
       check(kind, resource);
       return Promise.resolve();
     });

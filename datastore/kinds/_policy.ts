@@ -82,7 +82,7 @@ export function checkPolicyName({ name }: Metadata, pattern: RegExp, refuse: Ref
 export function checkPolicySpec(spec: AnyPolicySpec, struct: string, global: boolean, refuse: Refuse): void {
   if (spec.stagedAction === "Delete") {
     const { stagedAction: _, tier: __, ...rest } = spec;
-    const said = Object.values(rest).some((v) => v !== undefined && v !== "" && v !== false && !isEmptyList(v));
+    const said = Object.values(rest).some((v) => v !== undefined && v !== "" && v !== false);
     const reason = "Spec fields, except Tier, should all be zero-value if stagedAction is Delete";
     if (said) refuse(`Staged${struct}`, reason, spec);
     return;
@@ -109,8 +109,6 @@ export function checkPolicySpec(spec: AnyPolicySpec, struct: string, global: boo
     if (services && !services.namespace) refuse("Namespace", "must specify a namespace", "");
   }
 }
-
-const isEmptyList = (value: unknown): boolean => Array.isArray(value) && value.length === 0;
 
 /** Rules of the schema on the whole spec. */
 export function checkPolicySchema(spec: AnyPolicySpec, refuse: (reason: string) => void): void {

@@ -1,6 +1,6 @@
 import { always, given, integer, list, object, text } from "../schema/fields.ts";
 import { defineKind, type Resource } from "../kind.ts";
-import { asNumber } from "../schema/scalars.ts";
+import { asNumber, int32 } from "../schema/scalars.ts";
 import type { Of } from "../schema/schema.ts";
 import * as tags from "../schema/tags.ts";
 import { nameColumn, specColumn } from "../columns.ts";
@@ -17,7 +17,9 @@ const maxPriority = 2147483646;
 const ruleOf = (family: 4 | 6) => {
   const [net, cidrLength, bits] = family === 4 ? [tags.netv4, 18, 32] : [tags.netv6, 43, 128];
   const length = () =>
-    given(integer({ min: 0, max: bits, tags: [tags.range(`bgpFilterPrefixLengthV${family}`, 0, bits)] }));
+    given(
+      integer({ readable: int32, min: 0, max: bits, tags: [tags.range(`bgpFilterPrefixLengthV${family}`, 0, bits)] }),
+    );
   return object({
     cidr: text({ tags: [net], max: cidrLength, format: "cidr" }),
     prefixLength: given(object({ min: length(), max: length() })),

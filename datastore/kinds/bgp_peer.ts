@@ -1,7 +1,7 @@
 import { tryParseIp } from "../../lib/ip.ts";
 import { always, flag, given, integer, list, object, text } from "../schema/fields.ts";
 import { defineKind, type Resource } from "../kind.ts";
-import { asNumber, duration } from "../schema/scalars.ts";
+import { asNumber, duration, int32 } from "../schema/scalars.ts";
 import type { Of } from "../schema/schema.ts";
 import * as tags from "../schema/tags.ts";
 import { nameColumn, specColumn } from "../columns.ts";
@@ -32,7 +32,7 @@ const fields = object({
     sourceAddress: text({ oneOf: ["UseNodeIP", "None"] }),
     maxRestartTime: given(duration()),
     keepaliveTime: given(duration()),
-    numAllowedLocalASNumbers: given(integer({ readable: [-(2 ** 31), 2 ** 31 - 1] })),
+    numAllowedLocalASNumbers: given(integer({ readable: int32 })),
     ttlSecurity: given(integer({ readable: [0, 255] })),
     reachableBy: text({ tags: [tags.reachableBy], max: 64 }),
     filters: list(text({ tags: [tags.name] })),
@@ -89,6 +89,6 @@ function checkSchema(spec: BGPPeerSpec, refuse: (reason: string, path?: string) 
     refuse(`keepOriginalNextHop and nextHopMode ${both}; keepOriginalNextHop is deprecated, use nextHopMode instead`);
   }
   if (spec.reversePeering !== undefined && !["Auto", "Manual"].includes(spec.reversePeering)) {
-    refuse('"spec.reversePeering" must validate all the schemas (allOf)', "BGPPeer");
+    refuse('"spec.reversePeering" must validate all the schemas (allOf). None validated', "BGPPeer");
   }
 }

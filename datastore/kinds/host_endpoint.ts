@@ -14,7 +14,7 @@ const fields = object({
     expectedIPs: list(text({ tags: [tags.ip] })),
     profiles: list(text({ tags: [tags.name] })),
     ports: list(object({
-      name: always(text({ tags: [tags.portName], required: true })),
+      name: always(text({ tags: [tags.asked(tags.portName)], required: true })),
       protocol: always(protocol({ required: true })),
       port: always(integer({ readable: [0, 65535], tags: [tags.gt(0)], min: 1, max: 65535, required: true })),
     }, {

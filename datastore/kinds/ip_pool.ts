@@ -50,7 +50,9 @@ export const ipPool = defineKind<IPPool>({
   needs: (pool, old) => (old ? undefined : roomFor(pool)),
   check({ spec }, refuse) {
     const net = tags.parseNetOrIp(spec.cidr);
-    if (!net) refuse("IPpool.CIDR", "IPPool CIDR must be a valid subnet", spec.cidr);
+    if (spec.cidr === "") refuse("IPpool.CIDR", "IPPool CIDR must be specified", spec.cidr);
+    else if (!net) refuse("IPpool.CIDR", "IPPool CIDR must be a valid subnet", spec.cidr);
+    else if (!net.masked) refuse("IPpool.CIDR", "IP pool CIDR is not strictly masked", spec.cidr);
     const known = ["LoadBalancer", "Workload", "Tunnel"];
     for (const use of (spec.allowedUses ?? []).filter((u) => !known.includes(u))) {
       refuse("IPpool.AllowedUses", `unknown use: ${use}`, spec.allowedUses);
@@ -159,8 +161,10 @@ function checkSchema(spec: IPPoolSpec, refuse: (reason: string) => void): void {
   for (const member of ["nodeSelector", "namespaceSelector"] as const) {
     if (spec[member]?.includes("global(")) refuse(`global() selector is not valid for IPPool ${member}`);
   }
-  const cidr = tryParseCidr(spec.cidr);
-  if (!cidr) return;
+  const net = tryParseNet(spec.cidr);
+  if (!net) return;
+  const { cidr } = net;
+  if (formatIp(net.ip) !== formatIp(cidr)) refuse("IPPool CIDR must be strictly masked");
   if (cidr.v === 6 && on(spec.ipipMode)) refuse("IPIP is not supported on IPv6 pools");
   for (const [family, range] of [[4, "169.254.0.0/16"], [6, "fe80::/10"]] as const) {
     if (overlaps(cidr, parseCidr(range))) refuse(`IPPool CIDR overlaps with IPv${family} link local range ${range}`);

@@ -1,5 +1,6 @@
 import { always, flag, given, integer, object, text } from "../schema/fields.ts";
 import { defineKind, type Resource } from "../kind.ts";
+import { int32 } from "../schema/scalars.ts";
 import type { Of } from "../schema/schema.ts";
 import { nameColumn } from "../columns.ts";
 
@@ -7,9 +8,9 @@ const fields = object({
   spec: always(object({
     strictAffinity: always(flag()),
     autoAllocateBlocks: always(flag()),
-    maxBlocksPerHost: integer(),
+    maxBlocksPerHost: integer({ readable: int32 }),
     kubeVirtVMAddressPersistence: given(text()),
-    ipCooldownSeconds: integer(),
+    ipCooldownSeconds: integer({ readable: int32 }),
   })),
 });
 

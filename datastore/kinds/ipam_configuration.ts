@@ -1,16 +1,17 @@
 import { always, flag, given, integer, object, text } from "../schema/fields.ts";
 import { defineKind, type Resource } from "../kind.ts";
 import { onlyNamed } from "../problems.ts";
+import { int32 } from "../schema/scalars.ts";
 import type { Of } from "../schema/schema.ts";
 import { nameColumn, specColumn } from "../columns.ts";
 
 const fields = object({
   spec: always(object({
     strictAffinity: always(flag()),
-    maxBlocksPerHost: integer({ min: 0, max: 1_000_000 }),
+    maxBlocksPerHost: integer({ readable: int32, min: 0, max: 1_000_000 }),
     autoAllocateBlocks: always(flag()),
     kubeVirtVMAddressPersistence: given(text({ oneOf: ["Enabled", "Disabled"] })),
-    ipCooldownSeconds: integer({ min: 0, max: 1200 }),
+    ipCooldownSeconds: integer({ readable: int32, min: 0, max: 1200 }),
   })),
 });
 

@@ -2,7 +2,7 @@ import { always, given, integer, list, map, object, text } from "../schema/field
 import { defineKind, type Resource } from "../kind.ts";
 import { maxNameLength } from "../names.ts";
 import { invalid, onlyNamed } from "../problems.ts";
-import { duration } from "../schema/scalars.ts";
+import { duration, int32 } from "../schema/scalars.ts";
 import type { Of } from "../schema/schema.ts";
 import * as tags from "../schema/tags.ts";
 import { nameColumn } from "../columns.ts";
@@ -30,7 +30,7 @@ const spec = () =>
       default: "Enabled",
     }),
     etcdV3CompactionPeriod: given(duration()),
-    prometheusMetricsPort: given(integer({ min: 0, max: 65535 })),
+    prometheusMetricsPort: given(integer({ readable: int32, min: 0, max: 65535 })),
     controllers: always(object({
       node: given(object({
         reconcilerPeriod: given(duration()),

@@ -6,7 +6,8 @@ import { lex } from "../selector/lex.ts";
 import * as tags from "../schema/tags.ts";
 import { checkAnnotations } from "../metadata.ts";
 
-const actions = ["Allow", "Deny", "Log", "Pass"];
+/** What a rule may do. */
+export const actions = ["Allow", "Deny", "Log", "Pass"];
 
 const icmp = (go: string) =>
   object({
@@ -95,7 +96,7 @@ export type Rule = ObjectOf<typeof ruleFields>;
 export type EntityRule = Of<ReturnType<typeof entity>>;
 
 /** True for TCP, UDP and SCTP by name or number: what has ports. */
-export const hasPorts = (p: Protocol): boolean => ["TCP", "UDP", "SCTP", 6, 17, 132].includes(p);
+export const hasPorts = (p: Protocol): boolean => /^(TCP|UDP|SCTP|tcp|udp|sctp|6|17|132)$/.test(String(p));
 
 /** True when the selector is `global()` and nothing else; blanks do not count. */
 function isOnlyGlobal(selector: string): boolean {

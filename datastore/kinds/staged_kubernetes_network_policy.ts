@@ -1,6 +1,7 @@
-import { always, anything, given, integer, list, map, object, text } from "../schema/fields.ts";
+import { always, given, integer, list, map, object, type Refuse, text } from "../schema/fields.ts";
 import { defineKind, type Resource } from "../kind.ts";
 import { maxNameLength } from "../names.ts";
+import { int32, intOrText, readPort } from "../schema/scalars.ts";
 import type { Of } from "../schema/schema.ts";
 import { nameColumn, specColumn } from "../columns.ts";
 
@@ -25,8 +26,8 @@ const ports = () =>
   list(object({
     protocol: given(text()),
     /** A number or a name. */
-    port: given(anything()),
-    endPort: given(integer()),
+    port: given(intOrText()),
+    endPort: given(integer({ readable: int32 })),
   }));
 
 const fields = object({
@@ -35,7 +36,7 @@ const fields = object({
     podSelector: always(labelSelector()),
     ingress: list(object({ ports: ports(), from: peers() })),
     egress: list(object({ ports: ports(), to: peers() })),
-    policyTypes: list(text()),
+    policyTypes: list(text(), { maxItems: 2 }),
   })),
 });
 
@@ -54,10 +55,10 @@ export const stagedKubernetesNetworkPolicy = defineKind<StagedKubernetesNetworkP
   check({ metadata, spec }, refuse) {
     const over = metadata.name.length - maxNameLength;
     if (over > 0) refuse("Metadata.Name", `name is too long by ${over} bytes`, metadata.name);
-    if (spec.stagedAction !== "Delete") return;
+    if (spec.stagedAction !== "Delete") return checkPorts(spec, refuse);
     const { stagedAction: _, podSelector, ...rest } = spec;
     const said = Object.keys(podSelector).length > 0 ||
-      Object.values(rest).some((v) => Array.isArray(v) && v.length > 0);
+      Object.values(rest).some((v) => v !== undefined);
     const reason = "Spec fields should all be zero-value if stagedAction is Delete";
     if (said) refuse("StagedKubernetesNetworkPolicySpec", reason, spec);
   },
@@ -72,3 +73,13 @@ export const stagedKubernetesNetworkPolicy = defineKind<StagedKubernetesNetworkP
     },
   },
 });
+
+/** The ports must be such as Calico's policies can have. */
+function checkPorts({ ingress = [], egress = [] }: StagedKubernetesNetworkPolicySpec, refuse: Refuse): void {
+  for (const { port, endPort } of [...ingress, ...egress].flatMap((rule) => rule.ports ?? [])) {
+    if (port === undefined) continue;
+    const text = endPort === undefined ? String(port) : `${port}:${endPort}`;
+    if (readPort(text) !== undefined) continue;
+    refuse("PolicySpec", `conversion to stagednetworkpolicy failed: invalid port ${text}`, text);
+  }
+}

@@ -5,6 +5,7 @@ import { notSupported } from "../problems.ts";
 import type { Of } from "../schema/schema.ts";
 import * as tags from "../schema/tags.ts";
 import { nameColumn, pointer, specColumn } from "../columns.ts";
+import { actions } from "./rule.ts";
 import { condition } from "./_condition.ts";
 import { tierIsEmpty } from "./_references.ts";
 
@@ -13,7 +14,7 @@ const fields = object({
     /** Lower is earlier. */
     order: given(number()),
     /** What happens to traffic that a policy of the tier selected and no rule decided. */
-    defaultAction: given(text({ tags: [tags.oneof("Deny", "Pass")], oneOf: ["Pass", "Deny"] })),
+    defaultAction: given(text({ tags: [tags.oneof("Deny", "Pass")], oneOf: ["Pass", "Deny"], default: "Deny" })),
   })),
   status: always(object({ conditions: list(condition()) })),
 });
@@ -49,8 +50,13 @@ export const tier = defineKind<Tier>({
     if (!labelPattern.test(name)) refuse("Metadata.Name", labelOnlyText, name);
   },
   checkSchema({ metadata, spec }, refuse) {
-    if (spec.defaultAction !== undefined && !["Pass", "Deny"].includes(spec.defaultAction)) {
-      refuse('"spec.defaultAction" must validate all the schemas (allOf)', "Tier");
+    // Calico's schema holds both the actions of rules and those of tiers, and tells how many of the two are broken.
+    const { defaultAction = "Deny" } = spec;
+    if (!["Pass", "Deny"].includes(defaultAction)) {
+      const all = '"spec.defaultAction" must validate all the schemas (allOf)';
+      const known = actions.includes(defaultAction);
+      if (!known) refuse(`supported values: ${actions.map((v) => JSON.stringify(v)).join(", ")}`, "spec.defaultAction");
+      refuse(known ? all : `${all}. None validated`, "Tier");
     }
     const fixed = fixedTiers[metadata.name];
     if (fixed && spec.defaultAction !== fixed.defaultAction) {

@@ -29,8 +29,8 @@ const fields = object({
       }, {
         rules({ internalIP, externalIP }, refuse) {
           const [inside, outside] = [tags.parseNetOrIp(internalIP), tags.parseNetOrIp(externalIP)];
-          if (!inside) refuse("InternalIP", "invalid IP address", externalIP);
-          if (!outside) refuse("InternalIP", "invalid IP address", externalIP);
+          if (internalIP && !inside) refuse("InternalIP", "invalid IP address", externalIP);
+          if (externalIP && !outside) refuse("InternalIP", "invalid IP address", externalIP);
           if (inside?.ip.v !== outside?.ip.v) refuse("ExternalIP", "mismatched IP versions", externalIP);
         },
       }),
@@ -40,10 +40,10 @@ const fields = object({
     ipv6Gateway: text({ go: "IPv6Gateway", tags: [tags.ipv6] }),
     profiles: list(text({ tags: [tags.name] })),
     /** Name of the interface on the host's side. */
-    interfaceName: text({ tags: [tags.interfaceName] }),
+    interfaceName: text({ tags: [tags.asked(tags.interfaceName)] }),
     mac: text({ go: "MAC", tags: [tags.mac] }),
     ports: list(object({
-      name: always(text({ tags: [tags.optionalPortName] })),
+      name: always(text({ tags: [tags.portName] })),
       protocol: always(protocol()),
       port: always(integer({ ...uint16, tags: [tags.gt(0)] })),
       hostPort: always(integer(uint16)),

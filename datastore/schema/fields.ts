@@ -8,7 +8,7 @@ export interface Tag<T> {
   /** The tag's name as Calico's messages have it: "net", "gte". */
   readonly name: string;
   ok(value: T): boolean;
-  /** Asked for empty and absent values too. */
+  /** Asked for empty texts and absent values too. */
   readonly evenEmpty?: boolean;
 }
 
@@ -73,7 +73,11 @@ export interface ObjectOptions<T> extends FieldOptions<T> {
 export const always = <T>(field: Field<T>): Field<T, "always"> => ({ ...field, presence: "always" });
 
 /** The field, written whenever it was given, zero or not. */
-export const given = <T>(field: Field<T>): Field<T, "given"> => ({ ...field, presence: "given" });
+export const given = <T>(field: Field<T>): Field<T, "given"> => ({
+  ...field,
+  presence: "given",
+  checkTags: (value, name, problems) => field.checkTags(value, name, problems, true),
+});
 
 /** The field, where absent is written as null. */
 export function nullable<T>(field: Field<T>): Field<T | null> {
@@ -107,8 +111,10 @@ export function scalar<T>(parts: {
     write: (value) => value,
     fill: (value) => value ?? options.default,
     check: (value, path, problems) => parts.check?.(value as T, path, problems),
-    checkTags(value, name, problems) {
-      if (!runTags(options, value as T, name, problems)) runRules(options, value as T, problems);
+    checkTags(value, name, problems, evenEmpty = false) {
+      const subject = evenEmpty || value !== "" ? value : undefined;
+      if (runTags(options, subject as T, name, problems, parts.blank === "" ? "" : undefined)) return;
+      runRules(options, value as T, problems);
     },
     unknown: () => [],
   };
@@ -116,12 +122,13 @@ export function scalar<T>(parts: {
 
 /** Text. */
 export function text(options: TextOptions = {}): Field<string, "nonzero"> {
-  return scalar({
+  const field = scalar({
     blank: "",
     wanted: "string",
     read: (value) => (typeof value === "string" ? value : undefined),
     check: (value, path, problems) => checkText(value, path, problems, options),
   }, options);
+  return { ...field, text: true };
 }
 
 /** true or false. */
@@ -199,8 +206,8 @@ export function list<T>(item: Field<T>, options: ListOptions<T> = {}): Field<T[]
       for (const [i, v] of items(value).entries()) item.check(v, `${path}[${i}]`, problems);
     },
     checkTags(value, name, problems) {
-      if (runTags(options, value as T[], name, problems)) return;
-      for (const [i, v] of items(value).entries()) item.checkTags(v, `${name}[${i}]`, problems);
+      if (runTags(options, value as T[], name, problems, [])) return;
+      for (const [i, v] of items(value).entries()) item.checkTags(v, `${name}[${i}]`, problems, true);
       runRules(options, value as T[], problems);
     },
     unknown: (value, path) => items(value).flatMap((v, i) => item.unknown(v, `${path}[${i}]`)),
@@ -340,7 +347,10 @@ function checkObject<T>(
   problems: FieldProblem[],
 ): void {
   if (!isObject(value)) return;
-  checkCount(Object.keys(value).length, options.minMembers, options.maxMembers, path, problems);
+  const count = Object.keys(value).length;
+  const { minMembers: least = 0 } = options;
+  checkCount(count, undefined, options.maxMembers, path, problems);
+  if (count < least) problems.push({ field: path, reason: `${path} in body should have at least ${least} properties` });
   for (const [k, field] of rows) {
     if (value[k] !== undefined) field.check(value[k], join(path, k), problems);
     else if (field.required) problems.push({ field: join(path, k), value: "", reason: "Required value" });
@@ -349,10 +359,16 @@ function checkObject<T>(
 }
 
 /** True when a tag refused the value. */
-function runTags<T>(options: FieldOptions<T>, value: T | undefined, name: string, problems: FieldProblem[]): boolean {
+function runTags<T>(
+  options: FieldOptions<T>,
+  value: T | undefined,
+  name: string,
+  problems: FieldProblem[],
+  blank?: unknown,
+): boolean {
   const broken = options.tags?.find((tag) => (tag.evenEmpty || value !== undefined) && !tag.ok(value as T));
   if (!broken) return false;
-  problems.push({ field: name, value, reason: tagReason(name, broken.name) });
+  problems.push({ field: name, value: value ?? blank, reason: tagReason(name, broken.name) });
   return true;
 }
 
@@ -369,7 +385,7 @@ function checkText(value: string, path: string, problems: FieldProblem[], option
   const { max, oneOf, pattern, format } = options;
   const refuse = (reason: string) => problems.push({ field: path, value, reason });
   if (max !== undefined && new TextEncoder().encode(value).length > max) refuse(`may not be more than ${max} bytes`);
-  if (pattern && !pattern.test.test(value)) refuse(`${path} in body should match '${pattern.text}'`);
+  else if (pattern && !pattern.test.test(value)) refuse(`${path} in body should match '${pattern.text}'`);
   if (oneOf && !oneOf.includes(value)) refuse(`supported values: ${oneOf.map((v) => JSON.stringify(v)).join(", ")}`);
   if (format === "cidr" && !tryParseCidr(value)) {
     refuse(`${path} in body must be of type cidr: ${JSON.stringify(value)}`);

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { always, flag, given, integer, integer64, list, map, nullable, number, object, text } from "./fields.ts";
 import type { Field } from "./schema.ts";
+import * as tags from "./tags.ts";
 import type { FieldProblem } from "../../lib/problem.ts";
 
 function problemsOf(field: Field, value: unknown): string[] {
@@ -87,4 +88,21 @@ Deno.test("length is counted in bytes", () => {
 
 Deno.test("a nullable member is written as null when it is absent", () => {
   assert.deepEqual(object({ at: always(nullable(text())) }).write({}), { at: null });
+});
+
+Deno.test("an empty text breaks a tag in a list and where it was given on purpose, else it says nothing", () => {
+  const broken = (field: Field, value: unknown) => {
+    const problems: FieldProblem[] = [];
+    field.checkTags(value, "X", problems);
+    return problems.map((p) => p.field);
+  };
+  const word = text({ tags: [tags.name] });
+  assert.deepEqual(broken(word, ""), []);
+  assert.deepEqual(broken(word, undefined), []);
+  assert.deepEqual(broken(given(word), ""), ["X"]);
+  assert.deepEqual(broken(given(word), undefined), []);
+  assert.deepEqual(broken(list(word), ["a", ""]), ["X[1]"]);
+  assert.deepEqual(broken(text({ tags: [tags.asked(tags.name)] }), undefined), ["X"]);
+  // Calico's reader of networks takes the empty text for one.
+  assert.deepEqual(broken(list(text({ tags: [tags.net] })), ["", "10.0.0.1/8"]), ["X[1]"]);
 });

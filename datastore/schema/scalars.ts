@@ -51,6 +51,16 @@ export function dscp(options: FieldOptions<Dscp> = {}): Field<Dscp, "nonzero"> {
   return scalar<Dscp>({ blank: "", wanted: "DSCP", read: readUint8OrText }, options);
 }
 
+/** Kubernetes' IntOrString. */
+export function intOrText(): Field<number | string, "nonzero"> {
+  const read = (value: unknown) =>
+    typeof value === "string" || Number.isInteger(value) ? (value as number | string) : undefined;
+  return scalar<number | string>({ blank: 0, wanted: "int or string", read });
+}
+
+/** Least and greatest value of Go's int32. */
+export const int32: [number, number] = [-(2 ** 31), 2 ** 31 - 1];
+
 /** An AS number of 32 bits. `"1.5"` (high and low 16 bits) becomes 65541. */
 export function asNumber(options: FieldOptions<number> = {}): Field<number, "nonzero"> {
   return scalar<number>({ blank: 0, wanted: "AS number", read: readAsNumber }, options);

@@ -25,6 +25,8 @@ export interface Field<T = unknown, P extends Presence = Presence> {
   readonly item?: Field;
   /** A number that Go has as float64. */
   readonly float?: boolean;
+  /** Text, of whatever rules. */
+  readonly text?: boolean;
   /** The zero value: what an absent member means. */
   blank(): T;
   /** True for a value that `nonzero` leaves out. */
@@ -40,8 +42,11 @@ export interface Field<T = unknown, P extends Presence = Presence> {
   fill(value: unknown): unknown;
   /** Breaches of the schema's own rules (length, range, allowed values); `path` is the JSON path of the value. */
   check(value: unknown, path: string, problems: FieldProblem[]): void;
-  /** Breaches of the tag rules, which Calico names by Go's field name `name`. `undefined` = absent. */
-  checkTags(value: unknown, name: string, problems: FieldProblem[]): void;
+  /**
+   * Breaches of the tag rules, which Calico names by Go's field name `name`. `undefined` = absent.
+   * @param evenEmpty an empty text counts as a value too: in a list, or where it was given on purpose.
+   */
+  checkTags(value: unknown, name: string, problems: FieldProblem[], evenEmpty?: boolean): void;
   /** JSON paths of members that the schema does not know. */
   unknown(value: unknown, path: string): string[];
   /** Only for the type checker. */

@@ -3,15 +3,26 @@ import type { Tag } from "./fields.ts";
 import { isPortName, isQualifiedName, isResourceName, isSelector, labelValuePattern } from "../names.ts";
 
 /** A tag for text that is not empty. */
-const textTag = (name: string, ok: (value: string) => boolean): Tag<string> => ({
-  name,
-  ok: (value) => value === "" || ok(value),
+const textTag = (name: string, ok: (value: string) => boolean): Tag<string> => ({ name, ok });
+
+/** The tag, where an absent or empty text breaks it too unless it allows that. */
+export const asked = (tag: Tag<string>): Tag<string> => ({
+  name: tag.name,
+  ok: (value) => tag.ok(value ?? ""),
+  evenEmpty: true,
 });
 
 const matches = (name: string, pattern: RegExp): Tag<string> => textTag(name, (value) => pattern.test(value));
 
+/** An address, with the length of its network; masked = it has no host bits. */
+export interface NetOrIp {
+  ip: Ip;
+  len: number;
+  masked: boolean;
+}
+
 /** The address and network of `a/b` or a bare address (a full mask); undefined when it is neither. */
-export function parseNetOrIp(text: string): { ip: Ip; len: number; masked: boolean } | undefined {
+export function parseNetOrIp(text: string): NetOrIp | undefined {
   const net = tryParseNet(text);
   if (net) return { ip: net.ip, len: net.cidr.len, masked: sameIp(net.ip, { v: net.cidr.v, n: net.cidr.n }) };
   const cidr = tryParseCidrOrIp(text);
@@ -21,18 +32,25 @@ export function parseNetOrIp(text: string): { ip: Ip; len: number; masked: boole
 /** The network of `a/b` or a bare address; undefined when it is neither. */
 export const networkOf = tryParseCidrOrIp;
 
+/** Calico's reader of networks takes the empty text for one. */
+const netTag = (name: string, ok: (net: NetOrIp) => boolean): Tag<string> =>
+  textTag(name, (v) => {
+    const net = parseNetOrIp(v);
+    return net ? ok(net) : v === "";
+  });
+
 /** Network without host bits, or an address. */
-export const net = textTag("net", (v) => parseNetOrIp(v)?.masked === true);
+export const net = netTag("net", ({ masked }) => masked);
 /** The same, of IPv4. */
-export const netv4 = textTag("netv4", (v) => parseNetOrIp(v)?.masked === true && parseNetOrIp(v)!.ip.v === 4);
+export const netv4 = netTag("netv4", ({ masked, ip }) => masked && ip.v === 4);
 /** The same, of IPv6. */
-export const netv6 = textTag("netv6", (v) => parseNetOrIp(v)?.masked === true && parseNetOrIp(v)!.ip.v === 6);
+export const netv6 = netTag("netv6", ({ masked, ip }) => masked && ip.v === 6);
 /** Network with or without host bits, or an address. */
-export const cidr = textTag("cidr", (v) => parseNetOrIp(v) !== undefined);
+export const cidr = netTag("cidr", () => true);
 /** The same, of IPv4. */
-export const cidrv4 = textTag("cidrv4", (v) => parseNetOrIp(v)?.ip.v === 4);
+export const cidrv4 = netTag("cidrv4", ({ ip }) => ip.v === 4);
 /** The same, of IPv6. */
-export const cidrv6 = textTag("cidrv6", (v) => parseNetOrIp(v)?.ip.v === 6);
+export const cidrv6 = netTag("cidrv6", ({ ip }) => ip.v === 6);
 /** An address. */
 export const ip = textTag("ip", (v) => tryParseIp(v) !== undefined);
 /** An IPv4 address. */
@@ -40,7 +58,7 @@ export const ipv4 = textTag("ipv4", (v) => tryParseIp(v)?.v === 4);
 /** An IPv6 address. */
 export const ipv6 = textTag("ipv6", (v) => tryParseIp(v)?.v === 6);
 /** A list of cidr. */
-export const cidrs: Tag<string[]> = { name: "cidrs", ok: (list) => list.every((v) => parseNetOrIp(v) !== undefined) };
+export const cidrs: Tag<string[]> = { name: "cidrs", ok: (list) => list.every((v) => cidr.ok(v)) };
 /** A list without repeats. */
 export const unique: Tag<unknown[]> = { name: "unique", ok: (list) => new Set(list).size === list.length };
 /** A selector that can be read. */
@@ -49,7 +67,7 @@ export const selector = textTag("selector", isSelector);
 export const name = textTag("name", isResourceName);
 /** A container id. */
 export const containerID = matches("containerID", /^[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?$/);
-/** An interface name, or `*`. Asked for the empty text too: absent is refused where the tag stands alone. */
+/** An interface name, or `*`. */
 export const interfaceName = textTag("interface", (v) => v === "*" || interfacePattern.test(v));
 /** An interface pattern of a BGP filter, or `*`. */
 export const bgpFilterInterface = textTag("bgpFilterInterface", (v) => v === "*" || starPattern.test(v));
@@ -60,7 +78,7 @@ export const ifaceFilter = matches("ifaceFilter", /^[a-zA-Z0-9:._+-]{1,15}$/);
 /** A list of ifaceFilter. */
 export const ifaceFilterSlice: Tag<string[]> = {
   name: "ifaceFilterSlice",
-  ok: (list) => list.every((v) => v !== "" && ifaceFilter.ok(v)),
+  ok: (list) => list.every((v) => ifaceFilter.ok(v)),
 };
 /** A map whose member names are interface names. */
 export const interfaceKeys: Tag<Record<string, string>> = {
@@ -70,9 +88,7 @@ export const interfaceKeys: Tag<Record<string, string>> = {
 /** The address that metrics are served on. */
 export const prometheusHost = matches("prometheusHost", /^[a-zA-Z0-9:._+-]{1,64}$/);
 /** A Kubernetes port name. */
-export const portName: Tag<string> = { name: "portName", ok: isPortName, evenEmpty: true };
-/** The same, or nothing. */
-export const optionalPortName = textTag("portName", isPortName);
+export const portName = textTag("portName", isPortName);
 /** An address that a BGP peer is reached by. */
 export const reachableBy = textTag("reachableBy", (v) => tryParseIp(v) !== undefined);
 /** A hardware address of 6, 8 or 20 bytes in Go's three spellings. */
@@ -93,10 +109,10 @@ export const labels: Tag<Record<string, string>> = {
   name: "labels",
   ok: (all) => Object.entries(all).every(([k, v]) => isQualifiedName(k) && v.length <= 63 && labelValuePattern.test(v)),
 };
-/** The value must be there and not zero. */
+/** The value must be there, and no empty text. */
 export const required: Tag<unknown> = {
   name: "required",
-  ok: (v) => v !== undefined && v !== "" && !(Array.isArray(v) && v.length === 0),
+  ok: (v) => v !== undefined && v !== "",
   evenEmpty: true,
 };
 /** At least `n`. */

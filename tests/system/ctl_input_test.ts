@@ -128,3 +128,26 @@ Deno.test("any JSON survives its YAML, read as YAML 1.1 or 1.2", () => {
     { numRuns: 300 },
   );
 });
+
+Deno.test("YAML is that of Kubernetes: yes is true, a time and a pair of numbers are text", async () => {
+  const [document] = await documentsIn(
+    `apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata: {name: p, labels: {on: yes, at: 2024-01-01, pair: 80:50, size: 1.50, count: 010}}
+spec: {cidr: 10.0.0.0/16, natOutgoing: yes, disabled: off, blockSize: 0x1a}
+`,
+    "f.yaml",
+  );
+  const { metadata, spec } = document!.resource;
+  // Text that was written without quotes is spelt as it was read, for keys too.
+  const labels = { true: "true", at: "2024-01-01", pair: "80:50", size: "1.5", count: "8" };
+  assert.deepEqual(metadata.labels, labels);
+  assert.deepEqual(spec, { cidr: "10.0.0.0/16", natOutgoing: true, disabled: false, blockSize: 26 });
+});
+
+Deno.test("a number stands for text only where text belongs", async () => {
+  assert.deepEqual(await namesIn(set("12345678901234567890")), ["12345678901234567890"]);
+  const pool = "apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {name: p}\n";
+  assert.match(await complaint(`${pool}spec: {natOutgoing: 1}\n`), /spec\.natOutgoing: number cannot be read as bool/);
+  assert.match(await complaint(`${pool}spec: {cidr: [1]}\n`), /spec\.cidr: array cannot be read as string/);
+});
