@@ -28,7 +28,8 @@ export const units = (paths: UnitPaths): Record<string, string> => ({
 /**
  * argv[0] is calico-felix, since Calico's `calicoctl node status` looks for a process of that name. Only what the agent
  * really needs is left open: it enters network namespaces of pods, writes sysctls, loads iptables' modules and may kill a
- * BIRD that lost its socket. The runtime makes code in memory, so write-and-execute stays allowed.
+ * BIRD that lost its socket. The runtime makes code in memory, so write-and-execute stays allowed. It goes before others
+ * (Nice): two hundred plugins that start at once wait for it, and would starve it.
  */
 const nodeUnit = ({ binary, environmentFile }: UnitPaths): string =>
   `[Unit]
@@ -44,6 +45,7 @@ ExecStart=@${binary} calico-felix node
 Restart=always
 RestartSec=1
 KillMode=mixed
+Nice=-5
 LimitNOFILE=65536
 RuntimeDirectory=tortie calico
 RuntimeDirectoryMode=0755

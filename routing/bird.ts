@@ -150,8 +150,9 @@ export class Bird {
     if (this.options.startedBy === "systemd") return { is: "written" };
     const { config, control, pid, program } = this.options.paths;
     await this.#endUnreachable();
-    const [command, ...words] = program as [string, ...string[]];
-    const result = await run(command, [...words, "-R", "-c", config, "-s", control, "-P", pid], { timeoutMs: 30_000 });
+    // Through a shell its argv[0] stays "bird", the word that Calico's `calicoctl node status` looks for.
+    const words = ["-c", 'exec "$0" "$@"', ...program, "-R", "-c", config, "-s", control, "-P", pid];
+    const result = await run("sh", words, { timeoutMs: 30_000 });
     if (result.code !== 0) {
       const why = result.stderr.trim() || result.stdout.trim();
       throw new Problem({ code: "unavailable", what: `BIRD does not start: ${why}`, where: config });

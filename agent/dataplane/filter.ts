@@ -12,7 +12,7 @@ import { NETLINK_NETFILTER } from "../../kernel/netfilter/set_messages.ts";
 import { RtSocket } from "../../kernel/rtnetlink/socket.ts";
 import type { Report } from "../../kernel/reconcile.ts";
 import { chainLines } from "../netfilter/iptables_text.ts";
-import type { NetfilterSettings, Table } from "../netfilter/model.ts";
+import type { Chain, NetfilterSettings, Table } from "../netfilter/model.ts";
 import { chainName, chainPrefixes, isOwnSet, ownPrefixes } from "../netfilter/names.ts";
 import type { ProgramChange } from "../netfilter/program.ts";
 import { hooks } from "../netfilter/static_chains.ts";
@@ -127,7 +127,8 @@ export class Filter implements AsyncDisposable {
     for (const { family, table, put, remove } of change.tables) {
       const kernel = this.#tables.get(`${family} ${table}`);
       for (const chain of put) {
-        kernel?.want(chain.name, { name: chain.name, ...chainLines(chain, { family, randomFully: true }) });
+        const lines = chainLines(chain, { family, randomFully: true });
+        kernel?.want(chain.name, { name: chain.name, ...lines, standIn: standInOf(chain, table) });
       }
       for (const name of remove) kernel?.want(name, undefined);
     }
@@ -258,6 +259,19 @@ export class Filter implements AsyncDisposable {
     }
     health.report("policy", this.#synced, "policy is not in the kernel yet");
   }
+}
+
+/**
+ * What stands in for a host endpoint's chain that the kernel refuses: a host stays reachable by its failsafe ports.
+ * undefined = the chain has none, and everything is dropped.
+ */
+function standInOf({ rules }: Chain, table: Table): string[] | undefined {
+  for (const { action } of rules) {
+    if (action?.is !== "jump" || !action.chain.startsWith("cali-failsafe-")) continue;
+    const replies = "--match conntrack --ctstate RELATED,ESTABLISHED --jump ACCEPT";
+    return [...(table === "raw" ? [] : [replies]), `--jump ${action.chain}`, "--jump DROP"];
+  }
+  return undefined;
 }
 
 /** A hook as text. Felix hashes appended rules under a name of their own, so that they differ from inserted ones. */
