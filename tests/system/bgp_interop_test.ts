@@ -108,7 +108,9 @@ Deno.test("FRR as a top-of-rack router: eBGP, dual stack, password, filter, comm
       // FRR tells its link-local address beside the global one (RFC 2545), and BIRD takes that.
       assert.match((await routeTo(host.space, "2001:db8:77::/48"))![0]!, /^fe80::|^fd99::101$/);
       return true;
-    });
+      // A session that came up at its second try may get no end-of-RIB of FRR, which is in a graceful restart of its own;
+      // BIRD then holds the kernel's routes back for `graceful restart wait` (60 s).
+    }, { deadlineMs: 90_000, everyMs: 200 });
   }
   const [route] = await h1.space.ipJson<{ metric: number }[]>("-4 route show exact 172.31.0.0/16");
   assert.equal(route!.metric, 2147483547);
