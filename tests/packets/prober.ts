@@ -52,9 +52,14 @@ export class Prober {
    * Sends all probes, then sentinels, and collects until all sentinels have arrived and the caller is content, or
    * nothing more can be expected.
    * @param content true when what was observed is what was expected; else late packets are waited for.
+   * @param patienceMs how long late packets are waited for.
    * @throws Error when a sentinel does not arrive: the network is broken, and nothing is known about the probes.
    */
-  async measure(probes: readonly Probe[], content: (observed: Observation[]) => boolean): Promise<Observation[]> {
+  async measure(
+    probes: readonly Probe[],
+    content: (observed: Observation[]) => boolean,
+    patienceMs = lateMs,
+  ): Promise<Observation[]> {
     this.#collect();
     this.#probes = new Map();
     for (const probe of probes) {
@@ -70,7 +75,7 @@ export class Prober {
       throw new Error(`no sentinel arrived: ${ways}: the network is broken`);
     }
     const observed = () => [...this.#probes.values()].map((p) => p.observed);
-    await this.#until(() => content(observed()), lateMs);
+    await this.#until(() => content(observed()), patienceMs);
     return observed();
   }
 

@@ -26,17 +26,21 @@ export class RenderComparison {
     return await this.#probe(setup, 2);
   }
 
-  /** Puts other chains into the right network and compares again; the left one stays. */
+  /** Puts chains that should differ into the right network and compares again, in less time; the left one stays. */
   async again(right: readonly ChainText[], setup: Setup, settings: NetfilterSettings): Promise<Comparison> {
     await Promise.all([this.left.loader.forgetFlows(), load(this.right, right, setup, settings)]);
-    return await this.#probe(setup, 2);
+    return await this.#probe(setup, 1, 50);
   }
 
   /** @param rounds what differs is measured again, as a packet may have come late. */
-  async #probe(setup: Setup, rounds: number): Promise<Comparison> {
+  async #probe(setup: Setup, rounds: number, patienceMs?: number): Promise<Comparison> {
     const probes = setup.probes(this.left);
     const first = await this.left.prober.measure(probes, () => true);
-    const second = await this.right.prober.measure(setup.probes(this.right), (o) => fates(o) === fates(first));
+    const second = await this.right.prober.measure(
+      setup.probes(this.right),
+      (o) => fates(o) === fates(first),
+      patienceMs,
+    );
     const differences = probes.flatMap((p, i) => {
       const [a, b] = [fate(first[i]!), fate(second[i]!)];
       return a === b ? [] : [`${p.from.name} > ${p.to.name} ${shown(p.frame)}: ${a}; ${b}`];
@@ -55,14 +59,18 @@ async function load(
   setup: Setup,
   { family }: NetfilterSettings,
 ): Promise<void> {
-  await loader.reset(setup.forward);
+  await loader.reset("ACCEPT");
   await loader.sets(setup.sets);
   const own = chains.filter((c) => c.name.startsWith("cali-"));
   // Chains that stand for rules of a kernel chain: `FORWARD*appends*`.
   const kernel = chains.filter((c) => !own.includes(c)).flatMap((c) =>
     c.lines.map((l) => l.replace(`-A ${c.name}`, `-A ${c.name.split("*")[0]}`))
   );
-  await loader.load(family, setup.table, [...setup.stubs, ...own], [...setup.rules[setup.table] ?? [], ...kernel]);
+  await loader.load(family, setup.table, [...setup.stubs, ...own], [
+    ...setup.rules[setup.table] ?? [],
+    ...kernel,
+    ...setup.after,
+  ]);
   for (const table of ["raw", "mangle", "nat", "filter"] as const) {
     if (table !== setup.table && setup.rules[table]) await loader.load(family, table, [], setup.rules[table]);
   }

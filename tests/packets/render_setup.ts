@@ -3,7 +3,7 @@ import { ruleBody } from "../../agent/netfilter/iptables_text.ts";
 import type { NetfilterSettings, Table } from "../../agent/netfilter/model.ts";
 import { parseIp } from "../../lib/ip.ts";
 import { type ChainText, kernelChains } from "./loader.ts";
-import { protocols } from "./packet.ts";
+import { hasPorts, protocols } from "./packet.ts";
 import type { End, Probe } from "./prober.ts";
 import { addressAt, interfaceNames, type RenderNetwork } from "./render_network.ts";
 import { candidates, type RuleWords, setLines, wordsOf } from "./rule_words.ts";
@@ -11,8 +11,8 @@ import { candidates, type RuleWords, setLines, wordsOf } from "./rule_words.ts";
 /** What is loaded beside a case's chains, the same for Felix's and for ours, and the packets that are sent. */
 export interface Setup {
   table: Table;
-  /** FORWARD for what nobody decided on. */
-  forward: "ACCEPT" | "DROP";
+  /** Rules of the table's kernel chains behind those of the case. */
+  after: string[];
   sets: string[];
   /** Chains that the case's chains go to and do not have: each does what the ports of the packet say. */
   stubs: ChainText[];
@@ -30,9 +30,12 @@ export interface CaseFacts {
   chains: readonly ChainText[];
 }
 
+/** Set by rules behind ours in raw: the packet was not accepted before. */
+const passedRaw = 1;
+
 /** Fate of a packet at the end, told in its TOS: the marks that are left, and whether it is tracked. */
 function tellTale({ marks }: NetfilterSettings): string[] {
-  const bits = [[marks.accept, 4], [marks.pass, 8], [marks.drop, 16]] as const;
+  const bits = [[marks.accept, 4], [marks.pass, 8], [marks.drop, 16], [passedRaw, 32]] as const;
   return [
     ...bits.map(([mark, tos]) => `-A POSTROUTING -m mark --mark ${mark}/${mark} -j TOS --or-tos ${tos}`),
     "-A POSTROUTING -m conntrack --ctstate UNTRACKED -j TOS --or-tos 64",
@@ -48,16 +51,24 @@ const stubPorts = (stub: number, action: number): [number, number] => [
 
 function stubLines(name: string, stub: number, table: Table, s: NetfilterSettings, has: Set<string>): string[] {
   const mark = (bit: number) => `MARK --set-mark ${bit}/${bit}`;
+  const isSource = /fip-snat|nat-outgoing/.test(name);
   const actions = {
     filter: [mark(s.marks.accept), mark(s.marks.pass), "DROP", "ACCEPT"],
     raw: [mark(s.marks.accept), "NOTRACK", "DROP", "ACCEPT"],
     mangle: [mark(s.marks.accept), "DSCP --set-dscp 32", "DROP", "ACCEPT"],
-    nat: ["ACCEPT", "RETURN", mark(s.marks.accept), "ACCEPT"],
+    nat: ["ACCEPT", isSource ? "MASQUERADE" : "RETURN", mark(s.marks.accept), "ACCEPT"],
   }[table];
   const lines = actions.flatMap((action, i) => {
     const [source, destination] = stubPorts(stub, i);
-    return [`--sport ${source}`, `--dport ${destination}`].map((port) => `-A ${name} -p tcp ${port} -j ${action}`);
+    return [`-p tcp --sport ${source}`, `-p tcp --dport ${destination}`, `-p udp --sport ${source}`]
+      .map((match) => `-A ${name} ${match} -j ${action}`);
   });
+  // Tunnelled packets are welcome, so that it shows who drops them.
+  if (table === "filter") {
+    for (const match of ["-p 4", ...[4789, 8472].map((p) => `-p udp --dport ${p}`)]) {
+      lines.push(`-A ${name} ${match} -j ${mark(s.marks.accept)}`);
+    }
+  }
   // Host endpoints' chains begin with failsafes and end in deny; without that failsafes would not show.
   const failsafe = /from-host-endpoint$/.test(name) ? "cali-failsafe-in" : "cali-failsafe-out";
   if (!/host-endpoint$/.test(name) || !has.has(failsafe)) return lines;
@@ -85,7 +96,7 @@ export function setupOf({ kind, table: of, settings, chains }: CaseFacts): Setup
   const sets = setLines(words, settings.family);
   const base: Setup = {
     table,
-    forward: "ACCEPT",
+    after: [],
     sets,
     stubs,
     rules: { mangle: tellTale(settings) },
@@ -101,7 +112,16 @@ export function setupOf({ kind, table: of, settings, chains }: CaseFacts): Setup
   }
 }
 
-/** Chains that others jump to, each reached by its own TTL; FORWARD sees one less than was sent. */
+/** First TTL of packets to the chains, and of such that come with marks of an earlier chain. FORWARD sees one less. */
+const cleanHops = 40, dirtyHops = 80;
+/** Each lane has source ports of its own; answers are known by them. */
+const lanePorts = 500;
+const firstPort = (lane: number): number => 30000 + lanePorts * lane;
+
+const hopsAre = (s: NetfilterSettings, n: number): string =>
+  s.family === 4 ? `-m ttl --ttl-eq ${n}` : `-m hl --hl-eq ${n}`;
+
+/** Chains that others jump to, each reached by its own TTL. */
 function called(
   base: Setup,
   chains: readonly ChainText[],
@@ -109,81 +129,111 @@ function called(
   words: RuleWords,
   s: NetfilterSettings,
 ): Setup {
-  const hops = (i: number) => 40 + i;
-  const eq = (n: number) => (s.family === 4 ? `-m ttl --ttl-eq ${n}` : `-m hl --hl-eq ${n}`);
-  const lanes = chains.map((c, i) => `-A FORWARD ${eq(hops(i) - 1)} -j ${c.name}`);
-  // Answers, whose TTL is 64, come back through the first chain when it is one that knows connections.
-  const first = chains.find((c) => c.lines.some((l) => l.includes("ESTABLISHED")));
-  if (first) lanes.push(`-A FORWARD ${eq(63)} -j ${first.name}`);
+  const { accept, pass, scratch0, scratch1 } = s.marks;
+  const knowsFlows = (c: ChainText) => c.lines.some((l) => l.includes("ESTABLISHED"));
+  const filter: string[] = [], raw: string[] = [];
+  for (const [lane, chain] of chains.entries()) {
+    // Accept and pass are clear when a policy is asked; nothing is known of the others, and of none before an endpoint.
+    const dirt = ((knowsFlows(chain) ? accept | pass : 0) | scratch0 | scratch1) >>> 0;
+    raw.push(`-A PREROUTING ${hopsAre(s, dirtyHops + lane)} -j MARK --set-mark ${dirt}/${dirt}`);
+    for (const hops of [cleanHops, dirtyHops]) {
+      filter.push(`-A FORWARD ${hopsAre(s, hops + lane - 1)} -j ${chain.name}`);
+    }
+    if (!knowsFlows(chain)) continue;
+    const range = `${firstPort(lane)}:${firstPort(lane) + lanePorts - 1}`;
+    filter.push(`-A FORWARD ${hopsAre(s, 63)} -p tcp --dport ${range} -j ${chain.name}`);
+  }
+  // Of answers, what their lane did not decide on is dropped.
+  filter.push(
+    `-A FORWARD ${hopsAre(s, 63)} -p tcp --dport ${firstPort(0)}:${
+      firstPort(chains.length)
+    } -m mark ! --mark ${accept}/${accept} -j DROP`,
+  );
   const probes = (network: RenderNetwork) => {
     const from = network.ends.get("eth0")!, to = network.ends.get("srv0")!;
     return chains.flatMap((chain, lane) => {
       const limited = chain.lines.some((l) => l.includes("-m limit") && l.includes("MARK"));
-      return sampled(words, stubs, s, chain.lines.some((l) => l.includes("--jump")) ? 60 : 30, lane).slice(
-        0,
-        limited ? 18 : undefined,
-      )
-        .map((frame) => ({ from, to, frame: { ...frame, hops: hops(lane) } }));
+      const own = stubs.flatMap((name, k) => (chain.lines.some((l) => l.endsWith(` ${name}`)) ? [k] : []));
+      const frames = laneFrames(
+        words,
+        own,
+        s,
+        chain.lines.some((l) => l.includes("--jump")) ? 60 : 30,
+        firstPort(lane),
+      );
+      return frames.slice(0, limited ? 18 : undefined).flatMap((frame, i): Probe[] => {
+        const probe = (first: number, srcPort: number) => ({
+          from,
+          to,
+          frame: { ...frame, srcPort, hops: first + lane },
+        });
+        const { srcPort } = frame, ownPort = srcPort >= firstPort(lane) && !limited;
+        // A second packet with a source port that matters would belong to the first one's flow.
+        if (!ownPort) return [probe(i % 2 === 0 ? cleanHops : dirtyHops, srcPort)];
+        return [probe(cleanHops, srcPort), probe(dirtyHops, srcPort + lanePorts / 2)];
+      });
     });
   };
-  return { ...base, rules: { ...base.rules, filter: lanes }, probes };
+  const flows = chains.some(knowsFlows);
+  return { ...base, rules: { ...base.rules, raw, filter: flows ? filter : filter.slice(0, -1) }, probes };
 }
 
-/** Frames that try every value of every part at least once, and many together. */
-function sampled(
+/** Frames that try every value that the rules speak of, alone and together. @param stubs numbers of those in reach. */
+function laneFrames(
   words: RuleWords,
-  stubs: string[],
+  stubs: number[],
   s: NetfilterSettings,
   count: number,
-  lane: number,
+  port: number,
 ): Probe["frame"][] {
   const c = candidates(words, s.family);
-  const stubActions = stubs.flatMap((_, k) => Array.from({ length: actionCount }, (_, a) => stubPorts(k, a)));
-  let state = 12345 + lane;
+  let state = port;
   const pick = <T>(list: readonly T[]): T => {
     state = Math.imul(state, 1664525) + 1013904223 >>> 0;
     return list[Math.floor(state / 2 ** 32 * list.length)]!;
   };
-  const turn = <T>(list: readonly T[], i: number): T => (i < list.length ? list[i]! : pick(list));
+  const icmpProtocol = s.family === 4 ? protocols.icmp : protocols.icmpv6;
   const frames: Probe["frame"][] = [];
-  const least = Math.max(c.sources.length, c.destinations.length, c.destinationPorts.length, 2 * c.icmp.length);
-  for (let i = 0; i < Math.max(count, 2 * least, 2 * stubActions.length); i++) {
-    const odd = i % 2 === 1, at = i >> 1;
-    const protocol = odd
-      ? pick(c.protocols.filter((p) => p === 6 || p === 17 || pick([0, 1]) === 1)) ?? 6
-      : turn(c.protocols, at);
-    const icmp = protocol === 1 || protocol === 58 ? turn(c.icmp, at >> 1) : undefined;
-    const frame = {
-      src: turn(c.sources, odd ? at : 99),
-      dst: odd ? pick(c.destinations) : turn(c.destinations, at),
-      protocol,
-      srcPort: 30000 + 200 * lane + i,
-      dstPort: protocol === 99 || icmp ? 0 : turn(c.destinationPorts, at),
-      icmp,
-    };
-    if (c.sourcePorts.length > 0 && pick([0, 1]) === 1) frame.srcPort = pick(c.sourcePorts);
-    // With stubs, what they do decides: one of them, or two together.
-    if (stubActions.length > 0 && i < 2 * stubActions.length) {
-      const [one, other] = [stubActions[at]!, pick(stubActions)];
-      Object.assign(frame, { protocol: protocols.tcp, icmp: undefined, dstPort: one[1] });
-      if (odd) frame.srcPort = other[0];
+  const add = (f: Partial<Probe["frame"]>) => {
+    const protocol = f.protocol ?? pick(c.protocols);
+    const icmp = protocol === icmpProtocol ? f.icmp ?? pick(c.icmp) : undefined;
+    const srcPort = protocol === 99 || protocol === 4
+      ? 0
+      : c.sourcePorts.length > 0 && pick([0, 1])
+      ? pick(c.sourcePorts)
+      : port++;
+    const dstPort = hasPorts(protocol) ? pick(c.destinationPorts) : 0;
+    frames.push({ src: pick(c.sources), dst: pick(c.destinations), srcPort, dstPort, ...f, protocol, icmp });
+  };
+  const withPorts = c.protocols.filter(hasPorts);
+  const actions = stubs.flatMap((k) => Array.from({ length: actionCount }, (_, a) => stubPorts(k, a)));
+  if (actions.length > 0) {
+    // What connection tracking calls invalid, and tunnelled packets: for chains that would else accept them.
+    for (const [, dstPort] of actions) add({ protocol: protocols.tcp, dstPort, srcPort: port++, tcpFlags: 3 });
+    for (const dstPort of [4789, 8472, 53]) add({ protocol: protocols.udp, dstPort, srcPort: port++ });
+    for (let i = 0; i < 3; i++) add({ protocol: protocols.ipip });
+  }
+  for (const [, dstPort] of actions) {
+    for (const _ of [1, 2, 3]) add({ protocol: protocols.tcp, dstPort, srcPort: port++ });
+  }
+  for (const [srcPort] of actions) {
+    for (const _ of [1, 2, 3]) add({ protocol: protocols.tcp, dstPort: pick(actions)[1], srcPort });
+  }
+  for (const protocol of c.protocols) add({ protocol });
+  for (const icmp of c.icmp) add({ protocol: icmpProtocol, icmp });
+  for (const protocol of withPorts) for (const dstPort of words.destinationPorts) add({ protocol, dstPort });
+  for (const { source, destination, sourcePort, destinationPort } of c.members) {
+    for (const src of [source, ...c.sources]) {
+      for (const dst of [destination, c.destinations[0]!]) {
+        add({ protocol: protocols.tcp, src, dst, dstPort: destinationPort });
+      }
+      add({ protocol: protocols.tcp, src, dst: destination });
     }
-    frames.push(frame);
+    add({ protocol: protocols.tcp, src: source, srcPort: sourcePort });
   }
-  if (stubs.length > 0) {
-    // What connection tracking calls invalid, and tunnelled packets.
-    const plain = { src: c.sources[0]!, dst: c.destinations[0]!, srcPort: 30199 + 200 * lane };
-    frames.unshift(
-      { ...plain, protocol: protocols.tcp, dstPort: stubActions[0]![1], tcpFlags: 3 },
-      ...[4789, 8472, 53].map((dstPort, i) => ({
-        ...plain,
-        srcPort: plain.srcPort - i,
-        protocol: protocols.udp,
-        dstPort,
-      })),
-      { ...plain, protocol: protocols.ipip, srcPort: 0, dstPort: 0 },
-    );
-  }
+  for (const src of c.sources) add({ src });
+  for (const dst of c.destinations) add({ dst });
+  while (frames.length < count) add({});
   return withoutRepeats(frames);
 }
 
@@ -200,12 +250,16 @@ const hookLines = (table: Table, s: NetfilterSettings) =>
     rules.map((r) => `-A ${chain} ${ruleBody(r, { family: s.family, randomFully: true })}`)
   );
 
-/** TTL of packets that an earlier table has marked as accepted. */
-const markedHops = 50;
+/** TTL of packets that an earlier table has marked as accepted, and of such with all other marks. */
+const markedHops = 50, litteredHops = 52;
 
 function premarked(s: NetfilterSettings): string[] {
-  const eq = s.family === 4 ? `-m ttl --ttl-eq ${markedHops}` : `-m hl --hl-eq ${markedHops}`;
-  return kernelChains.raw.map((c) => `-A ${c} ${eq} -j MARK --set-mark ${s.marks.accept}/${s.marks.accept}`);
+  const { accept, pass, scratch0, scratch1 } = s.marks;
+  const litter = (pass | scratch0 | scratch1) >>> 0;
+  return kernelChains.raw.flatMap((c) => [
+    `-A ${c} ${hopsAre(s, markedHops)} -j MARK --set-mark ${accept}/${accept}`,
+    `-A ${c} ${hopsAre(s, litteredHops)} -j MARK --set-mark ${litter}/${litter}`,
+  ]);
 }
 
 /** The two rules at the end of FORWARD. */
@@ -218,7 +272,9 @@ function appended(base: Setup, s: NetfilterSettings): Setup {
         )
       )
     );
-  return { ...base, forward: "DROP", rules: { ...base.rules, raw: premarked(s) }, probes };
+  // What the first rule should have accepted does not get further; the second leaves its mark.
+  const after = [`-A FORWARD ${hopsAre(s, markedHops - 1)} -j DROP`];
+  return { ...base, rules: { ...base.rules, raw: premarked(s) }, after, probes };
 }
 
 function probe(
@@ -260,20 +316,31 @@ function dispatched(base: Setup, stubs: string[], s: NetfilterSettings): Setup {
 function fixed(base: Setup, stubs: string[], words: RuleWords, s: NetfilterSettings): Setup {
   const rules: Setup["rules"] = { ...base.rules, raw: premarked(s) };
   rules[base.table] = [...rules[base.table] ?? [], ...hookLines(base.table, s)];
+  const after: string[] = [];
   if (base.table === "mangle") rules.mangle = [...hookLines("mangle", s), ...tellTale(s)];
-  if (base.table === "filter") {
-    rules.filter = [
-      ...hookLines("filter", s),
-      ...forwardEnd(s).map((r) => `-A FORWARD ${ruleBody(r, { family: s.family, randomFully: true })}`),
-    ];
+  if (base.table === "raw") {
+    after.push(...kernelChains.raw.map((c) => `-A ${c} -j MARK --set-mark ${passedRaw}/${passedRaw}`));
   }
-  // Some packets of the host itself are translated.
-  if (base.table !== "nat") rules.nat = ["-A OUTPUT -p tcp --dport 7777 -j DNAT --to-destination :7778"];
-  const members = [...words.sets.keys()].flatMap((name) =>
-    (name.includes("net") || name.includes("pools")) && words.sets.get(name)!.withPorts === false
-      ? [`add ${name} ${addressAt("srv0", s.family, 2)}`]
-      : []
-  );
+  if (base.table === "filter") {
+    after.push(...forwardEnd(s).map((r) => `-A FORWARD ${ruleBody(r, { family: s.family, randomFully: true })}`));
+    // What comes to the end of INPUT or OUTPUT undecided is told so: neither accepted nor dropped.
+    const said = s.family === 4 ? "icmp-host-prohibited" : "icmp6-adm-prohibited";
+    for (const c of ["INPUT", "OUTPUT"]) {
+      after.push(
+        `-A ${c} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT`,
+        `-A ${c} -j REJECT --reject-with ${said}`,
+      );
+    }
+  }
+  // What the host sends to one place goes to another.
+  if (base.table !== "nat") {
+    const [said, meant] = ["srv0", "eth0"].map((name) => addressAt(name, s.family, 2));
+    rules.nat = ["tcp", "udp"].map((p) => `-A OUTPUT -p ${p} -d ${said} -j DNAT --to-destination ${meant}`);
+  }
+  const holds = (name: string) =>
+    /hosts-net|vxlan-net/.test(name) ? "srv0" : name.endsWith("dscp-src-net") ? "cali1a" : "";
+  const members = [...words.sets.keys()].filter((name) => holds(name) !== "")
+    .map((name) => `add ${name} ${addressAt(holds(name), s.family, 2)}`);
   const ports = stubs.flatMap((_, k) => Array.from({ length: actionCount }, (_, a) => stubPorts(k, a)));
   const failsafes = [...words.destinationPorts, ...words.sourcePorts];
   const tcp = [...new Set([7000, 7777, 999, ...failsafes])], udp = [...new Set([999, s.vxlanPort, ...failsafes])];
@@ -285,17 +352,19 @@ function fixed(base: Setup, stubs: string[], words: RuleWords, s: NetfilterSetti
       return [
         ...tcp.map((port) => one(protocols.tcp, port)),
         ...ports.flatMap(([sport, dport]) => [one(protocols.tcp, dport), one(protocols.tcp, 7000, { srcPort: sport })]),
-        ...failsafes.map((port) => one(protocols.tcp, 998, { srcPort: port })),
+        ...failsafes.flatMap((srcPort) => [protocols.tcp, protocols.udp].map((p) => one(p, 998, { srcPort }))),
         ...udp.map((port) => one(protocols.udp, port)),
         one(s.family === 4 ? protocols.icmp : protocols.icmpv6, 0),
-        ...(s.family === 6 ? [130, 133, 134, 135].map((type) => one(58, 0, { icmp: { type, code: 0 } })) : []),
+        ...(s.family === 6
+          ? [130, 131, 132, 133, 134, 135, 136].map((type) => one(58, 0, { icmp: { type, code: 0 } }))
+          : []),
         one(protocols.ipip, 0, { srcPort: 0 }),
-        ...[80, ...ports.slice(0, actionCount).map(([, p]) => p)].map((p) =>
-          one(protocols.tcp, p, { hops: markedHops })
+        ...[markedHops, litteredHops].flatMap((hops) =>
+          [80, ...ports.map(([, port]) => port)].map((port) => one(protocols.tcp, port, { hops }))
         ),
       ];
     });
-  return { ...base, sets: [...base.sets, ...members], rules, probes };
+  return { ...base, sets: [...base.sets, ...members], rules, after, probes };
 }
 
 /** From where to where; with a source that is not the sender's own, or another one of the host. */

@@ -88,6 +88,12 @@ export function candidates(words: RuleWords, family: Family) {
   const own = (nets: Cidr[]) => nets.filter((n) => n.v === family).flatMap(around);
   const members = (side: "source" | "destination") => [...words.sets.keys()].map((_, i) => setMember(family, i, side));
   const ports = (side: "source" | "destination") => [...words.sets.keys()].map((_, i) => namedPort(i, side));
+  const sets = [...words.sets.keys()].map((_, i) => ({
+    source: setMember(family, i, "source"),
+    destination: setMember(family, i, "destination"),
+    sourcePort: namedPort(i, "source"),
+    destinationPort: namedPort(i, "destination"),
+  }));
   const echo = { type: family === 4 ? 8 : 128, code: 0 };
   return {
     protocols: [...new Set([6, 17, family === 4 ? 1 : 58, 99, ...words.protocols])],
@@ -95,6 +101,7 @@ export function candidates(words: RuleWords, family: Family) {
     destinations: [strangers[family][1]!, ...own(words.destinations), ...members("destination")],
     sourcePorts: [...words.sourcePorts, ...ports("source")],
     destinationPorts: [...new Set([80, 7, ...words.destinationPorts, ...ports("destination")])],
+    members: sets,
     icmp: [echo, { type: family === 4 ? 13 : 139, code: 0 }, ...words.icmp],
   };
 }
