@@ -1,5 +1,5 @@
 import { isObject, type Json, parseJson } from "../lib/json64.ts";
-import { messageOf, Problem } from "../lib/problem.ts";
+import { messageOf } from "../lib/problem.ts";
 import { metadataFields, readResource, unknownMembers } from "../datastore/codec.ts";
 import { apiVersion, type Kind, type Resource } from "../datastore/kind.ts";
 import { kinds } from "../datastore/kinds/index.ts";
@@ -135,13 +135,15 @@ function toResource(value: Json, where: string): Resource {
   const kind = version === apiVersion ? kindOf(name) : undefined;
   if (!kind) throw new InvalidInput(`unknown resource type (${name}) and/or version (${version})`);
   const resource = readChecked(kind, value, where);
-  const unknown = unknownMembers(kind, resource);
-  if (unknown.length === 0) return resource;
-  const names = [...new Set(unknown.map((path) => path.split(".").at(-1)!))];
-  throw new Problem({
-    code: "bad-input",
-    what: `field in document is not recognized or is in the wrong location: ${names.join(", ")}`,
-  });
+  refuseUnknown(unknownMembers(kind, resource));
+  return resource;
+}
+
+/** @param paths JSON paths of members that the kind does not know. @throws Problem "bad-input" when there are any. */
+export function refuseUnknown(paths: string[]): void {
+  if (paths.length === 0) return;
+  const names = [...new Set(paths.map((path) => path.split(".").at(-1)!))];
+  throw badInput(`field in document is not recognized or is in the wrong location: ${names.join(", ")}`);
 }
 
 /** Numbers and truths written for text, such as a label `on: true`, as that text, like calicoctl's reader. In place. */

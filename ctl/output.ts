@@ -51,7 +51,7 @@ export async function parseFormat(
 
 /** What shapes a table beside the objects. */
 export interface TableContext extends CellContext {
-  /** A column NAMESPACE comes first. */
+  /** A column NAMESPACE comes first, unless the user named the columns. */
   namespaces: boolean;
 }
 
@@ -72,13 +72,17 @@ export function render(found: Found[], format: Format, several: boolean, context
     case "template":
       return runTemplate(format.text, resultsOf(found), context);
     default:
-      return found.map((f) => tableOf(f, columnsOf(f.kind, format), context)).join("");
+      return found.map((f) => tableOf(f, columnsOf(f.kind, format, context), context)).join("");
   }
 }
 
-function columnsOf(kind: Kind, format: Format): readonly Column[] {
-  if (format.is !== "columns") return kind.columns.filter((c) => c.only === undefined || c.only === format.is);
-  const all = kind.columns.some((c) => c.head === "NAME") ? kind.columns : [nameColumn, ...kind.columns];
+function columnsOf(kind: Kind, format: Format, { namespaces }: TableContext): readonly Column[] {
+  if (format.is !== "columns") {
+    const own = kind.columns.filter((c) => c.only === undefined || c.only === format.is);
+    return namespaces && kind.namespaced ? [namespaceColumn, ...own] : own;
+  }
+  const named = kind.columns.some((c) => c.head === "NAME") ? kind.columns : [nameColumn, ...kind.columns];
+  const all = kind.namespaced ? [...named, namespaceColumn] : named;
   return format.heads.map((head) => {
     const column = all.find((c) => c.head === head.toUpperCase());
     if (column) return column;
@@ -86,14 +90,10 @@ function columnsOf(kind: Kind, format: Format): readonly Column[] {
   });
 }
 
-function tableOf({ kind, items }: Found, columns: readonly Column[], context: TableContext): string {
-  const namespaced = context.namespaces && kind.namespaced;
-  const head = [...(namespaced ? ["NAMESPACE"] : []), ...columns.map((c) => c.head)];
-  const rows = items.map((r) => [
-    ...(namespaced ? [r.metadata.namespace ?? ""] : []),
-    ...columns.map((c) => c.value(r, context)),
-  ]);
-  return plainTable(head, rows);
+const namespaceColumn: Column = { head: "NAMESPACE", value: (resource) => resource.metadata.namespace ?? "" };
+
+function tableOf({ items }: Found, columns: readonly Column[], context: TableContext): string {
+  return plainTable(columns.map((c) => c.head), items.map((r) => columns.map((c) => c.value(r, context))));
 }
 
 /** The object, or the list object, as users see it. */

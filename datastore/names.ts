@@ -1,4 +1,5 @@
 import { Problem } from "../lib/problem.ts";
+import { invalid } from "./problems.ts";
 import { parseTree } from "./selector/parse.ts";
 
 const label = "[a-z0-9](?:[-a-z0-9]*[a-z0-9])?";
@@ -146,12 +147,7 @@ function escapeSegment(field: string, value: string): string {
     ? "field must not end with a '-'"
     : undefined;
   if (reason) {
-    throw new Problem({
-      code: "validation",
-      what: "workload endpoint cannot be named",
-      where: `spec.${field}`,
-      fields: [{ field, value: value === "" ? undefined : value, reason }],
-    });
+    throw invalid([{ field, value: value === "" && field === "node" ? undefined : value, reason }]);
   }
   return value.replaceAll("-", "--");
 }

@@ -1,6 +1,7 @@
 import type { Command } from "../command.ts";
 import { fileFlags, forEach, objectsOf, report } from "../writing.ts";
-import { initialize, newObject, refuseReadOnly } from "./create.ts";
+import { refuseForeign } from "../refusal.ts";
+import { initialize, newObject } from "./create.ts";
 
 /** `apply`: stores objects, new or not. */
 export const apply: Command = {
@@ -14,7 +15,7 @@ export const apply: Command = {
     const resources = await call.resources();
     await initialize(call, resources);
     const outcome = await forEach(call, documents, (resource) => {
-      refuseReadOnly(resource, "apply");
+      refuseForeign(resource, "apply");
       return resources.apply(newObject(resource));
     });
     return report(call, outcome, "apply", "applied");

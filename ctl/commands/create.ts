@@ -1,9 +1,9 @@
 import { isProblem } from "../../lib/problem.ts";
 import type { Resource } from "../../datastore/kind.ts";
-import { notSupported } from "../../datastore/problems.ts";
 import type { Resources } from "../../datastore/resources.ts";
 import { ensureInitialized } from "../../datastore/cluster.ts";
 import type { Call, Command } from "../command.ts";
+import { refuseForeign } from "../refusal.ts";
 import { fileFlags, forEach, objectsOf, report } from "../writing.ts";
 
 /** `create`: stores objects that do not exist yet. */
@@ -18,7 +18,7 @@ export const create: Command = {
     const resources = await call.resources();
     await initialize(call, resources);
     const outcome = await forEach(call, documents, (resource) => {
-      refuseReadOnly(resource, "create");
+      refuseForeign(resource, "create");
       return resources.create(newObject(resource));
     });
     return report(call, outcome, "create", "created");
@@ -32,12 +32,6 @@ export async function initialize(call: Call, resources: Resources): Promise<void
   } catch (error) {
     if (!isProblem(error, "unauthorized")) throw error;
   }
-}
-
-/** ClusterInformation is not for users to write. @throws Problem "unsupported". */
-export function refuseReadOnly(resource: Resource, verb: string): void {
-  if (resource.kind !== "ClusterInformation") return;
-  throw notSupported(verb, resource.kind, verb === "delete" ? undefined : "resource is readonly");
 }
 
 /** The object without identity: uid and creation time are those of the object that is made. */

@@ -1,7 +1,7 @@
 import { messageOf } from "../../lib/problem.ts";
 import type { Command } from "../command.ts";
 import { fileFlags, forEach, hint, objectsOf } from "../writing.ts";
-import { refuseReadOnly } from "./create.ts";
+import { refuseForeign } from "../refusal.ts";
 
 /** `delete`: removes objects, and with a pool or node what it holds. */
 export const remove: Command = {
@@ -15,7 +15,7 @@ export const remove: Command = {
     const resources = await call.resources();
     const { removeResource } = await import("../removal.ts");
     const outcome = await forEach(call, documents, (resource) => {
-      refuseReadOnly(resource, "delete");
+      refuseForeign(resource, "delete");
       return removeResource(resources, call.surroundings, resource);
     });
     const { total, handled, errors, kind } = outcome;

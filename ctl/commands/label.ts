@@ -1,5 +1,6 @@
 import { isProblem, Problem } from "../../lib/problem.ts";
 import { badInput, type Call, type Command } from "../command.ts";
+import { refuseForeign } from "../refusal.ts";
 import { named, placeInNamespace } from "../writing.ts";
 
 /** `label`: sets or removes one label of an object. */
@@ -39,6 +40,7 @@ async function run(call: Call): Promise<number> {
   if (removing) delete labels[key];
   else labels[key] = value;
   try {
+    refuseForeign(stored, "label");
     await resources.update({ ...stored, metadata: { ...stored.metadata, labels } });
   } catch (error) {
     if (!(error instanceof Problem)) throw error;

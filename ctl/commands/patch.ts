@@ -1,8 +1,11 @@
 import { isObject, type Json, parseJson } from "../../lib/json64.ts";
 import { isProblem, Problem } from "../../lib/problem.ts";
-import { readResource, shapeResource } from "../../datastore/codec.ts";
+import { readResource, shapeResource, unknownMembers } from "../../datastore/codec.ts";
+import { apiVersion, type Resource } from "../../datastore/kind.ts";
 import { kindByName } from "../../datastore/kinds/index.ts";
 import { badInput, type Call, type Command } from "../command.ts";
+import { refuseUnknown } from "../input.ts";
+import { refuseForeign } from "../refusal.ts";
 import { named, placeInNamespace } from "../writing.ts";
 
 /** `patch`: changes members of a stored object. */
@@ -22,21 +25,43 @@ export const patch: Command = {
 
 async function run(call: Call): Promise<number> {
   const { resource: asked } = named(call)[0]!;
-  placeInNamespace(call, asked);
-  try {
-    const resources = await call.resources();
+  const resources = await call.resources();
+  const stored = await framed("hit error: ", () => {
+    placeInNamespace(call, asked);
     const { name, namespace } = asked.metadata;
-    const stored = await resources.get(asked.kind, name, namespace);
-    const merged = merge(shapeResource(stored, true) as Json, parsePatch(call.flags.text("patch") ?? ""));
-    const next = readResource(kindByName(asked.kind), merged);
-    if (typeof next === "string") throw badInput(`creating resource from patched data: ${next}`);
-    await resources.update(next);
-  } catch (error) {
-    if (!isProblem(error)) throw error;
-    throw new Problem({ code: error.code, what: `hit error: ${error.message}` });
-  }
+    return resources.get(asked.kind, name, namespace);
+  });
+  const next = patched(stored, parsePatch(call.flags.text("patch") ?? ""));
+  await framed("hit error: updating existing resource: ", () => {
+    refuseForeign(stored, "patch");
+    return resources.update(next);
+  });
   call.surroundings.out(`Successfully patched 1 '${asked.kind}' resource\n`);
   return 0;
+}
+
+/** What `work` answers; a problem of its gets calicoctl's words in front. */
+async function framed<T>(frame: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!isProblem(error)) throw error;
+    throw new Problem({ code: error.code, what: frame + error.message, fields: error.fields });
+  }
+}
+
+/** The object with the patch laid over it. Members that the kind does not know are refused unless they are stored. */
+function patched(stored: Resource, patch: Json): Resource {
+  const kind = kindByName(stored.kind);
+  const before = unknownMembers(kind, stored);
+  const { kind: kindName, apiVersion: version, ...content } = patch as Record<string, Json>;
+  if ((kindName ?? stored.kind) !== stored.kind || (version ?? apiVersion) !== apiVersion) {
+    throw badInput("hit error: creating resource from patched data: a patch cannot change kind and apiVersion");
+  }
+  const next = readResource(kind, merge(shapeResource(stored, true) as Json, content));
+  if (typeof next === "string") throw badInput(`hit error: creating resource from patched data: ${next}`);
+  refuseUnknown(unknownMembers(kind, next).filter((path) => !before.includes(path)));
+  return next;
 }
 
 function parsePatch(text: string): Json {
@@ -46,7 +71,7 @@ function parsePatch(text: string): Json {
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
   }
-  throw badInput("performing strategic merge patch: invalid JSON document");
+  throw badInput("hit error: performing strategic merge patch: invalid JSON document");
 }
 
 /** RFC 7386, which for Calico's objects is what Kubernetes' strategic merge does: no list of theirs has a merge key. */

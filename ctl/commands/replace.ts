@@ -3,7 +3,8 @@ import type { Resource } from "../../datastore/kind.ts";
 import type { Resources } from "../../datastore/resources.ts";
 import type { Call, Command } from "../command.ts";
 import { fileFlags, forEach, hint, objectsOf, type Outcome } from "../writing.ts";
-import { initialize, newObject, refuseReadOnly } from "./create.ts";
+import { refuseForeign } from "../refusal.ts";
+import { initialize, newObject } from "./create.ts";
 
 /** `replace`: stores objects that exist. */
 export const replace: Command = {
@@ -21,7 +22,7 @@ export const replace: Command = {
 };
 
 async function replaceOne(resources: Resources, resource: Resource): Promise<void> {
-  refuseReadOnly(resource, "replace");
+  refuseForeign(resource, "replace");
   await resources.get(resource.kind, resource.metadata.name, resource.metadata.namespace);
   await resources.apply(newObject(resource));
 }

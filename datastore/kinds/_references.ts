@@ -28,7 +28,8 @@ export function missingNames(plural: string, names: string[], field: string, rea
 }
 
 /** The tier of a policy must exist. */
-export function tierExists(tier: string): Needs {
+export function tierExists(tier = "default", before?: string): Needs | undefined {
+  if (tier === before) return undefined;
   const key = `${resourcePrefix}tiers/${tier}`;
   return {
     read: [key],

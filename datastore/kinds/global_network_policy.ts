@@ -41,7 +41,7 @@ export const globalNetworkPolicy = defineKind<GlobalNetworkPolicy>({
   fields,
   defaults: (policy) => policyDefaults(policy, false),
   onRead: showTier,
-  needs: ({ spec }, old) => (old ? undefined : tierExists(spec.tier || "default")),
+  needs: ({ spec }, old) => tierExists(spec.tier, old?.spec.tier),
   check({ metadata, spec }, refuse) {
     checkPolicyName(metadata, globalPolicyPattern, refuse);
     checkPolicySpec(spec, "GlobalNetworkPolicySpec", true, refuse);

@@ -37,7 +37,7 @@ export const networkPolicy = defineKind<NetworkPolicy>({
   fields,
   defaults: (policy) => policyDefaults(policy, false),
   onRead: showTier,
-  needs: ({ spec }, old) => (old ? undefined : tierExists(spec.tier || "default")),
+  needs: ({ spec }, old) => tierExists(spec.tier, old?.spec.tier),
   check({ metadata, spec }, refuse) {
     checkPolicyName(metadata, networkPolicyPattern, refuse);
     checkPolicySpec(spec, "NetworkPolicySpec", false, refuse);

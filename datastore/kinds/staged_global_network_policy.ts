@@ -43,7 +43,7 @@ export const stagedGlobalNetworkPolicy = defineKind<StagedGlobalNetworkPolicy>({
   fields,
   defaults: (policy) => policyDefaults(policy, true),
   onRead: showTier,
-  needs: ({ spec }, old) => (old ? undefined : tierExists(spec.tier || "default")),
+  needs: ({ spec }, old) => tierExists(spec.tier, old?.spec.tier),
   check({ metadata, spec }, refuse) {
     checkPolicyName(metadata, globalPolicyPattern, refuse);
     checkPolicySpec(spec, "GlobalNetworkPolicySpec", true, refuse);

@@ -39,7 +39,7 @@ export const stagedNetworkPolicy = defineKind<StagedNetworkPolicy>({
   fields,
   defaults: (policy) => policyDefaults(policy, true),
   onRead: showTier,
-  needs: ({ spec }, old) => (old ? undefined : tierExists(spec.tier || "default")),
+  needs: ({ spec }, old) => tierExists(spec.tier, old?.spec.tier),
   check({ metadata, spec }, refuse) {
     checkPolicyName(metadata, networkPolicyPattern, refuse);
     checkPolicySpec(spec, "NetworkPolicySpec", false, refuse);

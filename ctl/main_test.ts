@@ -1,0 +1,91 @@
+import assert from "node:assert/strict";
+import { FakeClock } from "../lib/clock.ts";
+import { apiVersion, resourcePrefix } from "../datastore/kind.ts";
+import { MemoryStore } from "../datastore/memory.ts";
+import { Resources } from "../datastore/resources.ts";
+import { runCtl } from "./main.ts";
+import type { Surroundings } from "./surroundings.ts";
+
+/** A store that outlives the commands that think they have opened it. */
+class LastingStore extends MemoryStore {
+  override [Symbol.asyncDispose](): Promise<void> {
+    return Promise.resolve();
+  }
+}
+
+/** What a command line printed, on both streams, and its exit code. */
+async function ctl(store: MemoryStore, ...args: string[]): Promise<{ code: number; text: string }> {
+  let text = "";
+  const print = (more: string) => void (text += more);
+  const surroundings: Surroundings = {
+    program: "calicoctl",
+    out: print,
+    err: print,
+    stdin: () => Promise.resolve(""),
+    env: (name) => ({ DATASTORE_TYPE: "etcdv3", ETCD_ENDPOINTS: "http://etcd:2379" })[name],
+    readFile: () => Promise.resolve(undefined),
+    listFolder: () => Promise.resolve(undefined),
+    openStore: () => store,
+    node: () => Promise.resolve({}),
+    clock: new FakeClock(),
+    uuid: () => "u",
+    random: () => 0,
+    version: "v0",
+    commit: "c",
+    terminal: false,
+  };
+  return { code: await runCtl(args, surroundings), text };
+}
+
+/** A store that holds one network set with a member of a later version, and a policy of Kubernetes'. */
+async function filled(): Promise<MemoryStore> {
+  const store = new LastingStore();
+  const identity = { name: "s", uid: "1", creationTimestamp: "2026-01-02T03:04:05Z" };
+  const set = { kind: "GlobalNetworkSet", apiVersion, metadata: identity, spec: { later: 1 } };
+  await store.txn({
+    compare: [],
+    write: [{ put: `${resourcePrefix}globalnetworksets/s`, value: JSON.stringify(set) }],
+  });
+  const resources = new Resources(store, { clock: new FakeClock(), uuid: () => "u" });
+  await resources.create({ kind: "Tier", apiVersion, metadata: { name: "default" }, spec: {} });
+  const metadata = { name: "knp.default.a", namespace: "shop" };
+  await resources.create({ kind: "NetworkPolicy", apiVersion, metadata, spec: {} });
+  return store;
+}
+
+Deno.test("a patch may not bring members that nobody knows, and keeps those that are stored", async () => {
+  const store = await filled();
+  const patch = (text: string) => ctl(store, "patch", "globalnetworkset", "s", "-p", text);
+  const wrong = await patch('{"spec": {"nest": []}}');
+  assert.equal(wrong.code, 1);
+  assert.match(wrong.text, /^field in document is not recognized or is in the wrong location: nest\n/);
+  assert.match((await patch('{"kind": "Tier"}')).text, /a patch cannot change kind and apiVersion/);
+  assert.match((await patch('{"spec": {"nets": ["x"]}}')).text, /^hit error: updating existing resource: error with/);
+  assert.match((await patch('{"spec": {"nets": ["10.0.0.0/8"]}}')).text, /^Successfully patched/);
+  const stored = await store.get(`${resourcePrefix}globalnetworksets/s`);
+  assert.deepEqual(JSON.parse(stored!.value).spec, { nets: ["10.0.0.0/8"], later: 1 });
+});
+
+Deno.test("what Calico keeps in step with Kubernetes is not to be written by hand", async () => {
+  const store = await filled();
+  for (const args of [["delete"], ["patch", "-p", "{}"], ["label"]]) {
+    const [verb, ...flags] = args as [string, ...string[]];
+    const label = verb === "label" ? ["a=b"] : [];
+    const { code, text } = await ctl(store, verb, "np", "knp.default.a", ...label, ...flags, "-n", "shop");
+    assert.equal(code, 1, verb);
+    assert.match(text, verb === "label" ? /label not changed/ : /must be managed through the kubernetes API/);
+  }
+});
+
+Deno.test("columns that the user named are the only ones", async () => {
+  const store = await filled();
+  const get = async (...args: string[]) => (await ctl(store, "get", "np", ...args)).text.trim().split(/\s+/);
+  assert.deepEqual(await get("-A"), ["NAMESPACE", "NAME", "TIER", "shop", "knp.default.a", "default"]);
+  assert.deepEqual(await get("-A", "-o", "custom-columns=NAME"), ["NAME", "knp.default.a"]);
+  assert.deepEqual(await get("-A", "-o", "custom-columns=NAME,NAMESPACE"), [
+    "NAME",
+    "NAMESPACE",
+    "knp.default.a",
+    "shop",
+  ]);
+});
