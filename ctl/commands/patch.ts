@@ -50,7 +50,10 @@ async function framed<T>(frame: string, work: () => Promise<T>): Promise<T> {
   }
 }
 
-/** The object with the patch laid over it. Members that the kind does not know are refused unless they are stored. */
+/**
+ * The object with the patch laid over it. Members that the kind does not know are refused unless they are stored.
+ * DIFFERS: calicoctl refuses stored ones too, and lets the kind change.
+ */
 function patched(stored: Resource, patch: Json): Resource {
   const kind = kindByName(stored.kind);
   const before = unknownMembers(kind, stored);

@@ -27,7 +27,7 @@ export function missingNames(plural: string, names: string[], field: string, rea
   };
 }
 
-/** The tier of a policy must exist. */
+/** The tier of a policy must exist. DIFFERS: Calico lets an update name one that does not. */
 export function tierExists(tier = "default", before?: string): Needs | undefined {
   if (tier === before) return undefined;
   const key = `${resourcePrefix}tiers/${tier}`;
