@@ -33,6 +33,7 @@ export interface Seen extends Frame {
 }
 
 const magic = new TextEncoder().encode("prob");
+/** Bits of the TCP flags. */
 export const tcpFlag = { fin: 1, syn: 2, rst: 4, ack: 16 } as const;
 
 /** The packet's bytes, IP header first, checksums right. @param number told again by readPacket(), 32 bits. */

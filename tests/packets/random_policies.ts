@@ -23,14 +23,18 @@ const selector = often(
     "kind == 'outside'",
   ),
 );
-const nets = often<string[]>(
-  [],
+const someNets = fc.oneof(
   fc.subarray(
     ["10.65.0.10/32", "10.65.0.8/30", "10.65.0.0/24", "203.0.113.0/24", "198.51.100.7/32", "0.0.0.0/0", "192.0.2.0/24"],
     { minLength: 1, maxLength: 3 },
   ),
   fc.subarray(["fd00:65::10/127", "fd00:65::/64", "2001:db8:113::/48", "::/0"], { minLength: 1, maxLength: 3 }),
   fc.subarray(["10.65.0.10/31", "10.65.0.12/31", "203.0.113.5/32", "fd00:65::/112", "2001:db8::/32"], { minLength: 2 }),
+);
+const exceptNets = fc.oneof(
+  fc.subarray(["10.65.0.10/32", "10.65.0.12/31", "203.0.113.0/24", "198.51.100.7/32"], { minLength: 1 }),
+  fc.subarray(["fd00:65::10/127", "2001:db8:113::/48", "fd00:65::12/128"], { minLength: 1 }),
+  fc.subarray(["10.65.0.11/32", "203.0.113.5/32", "fd00:65::11/128", "2001:db8:51::7/128"], { minLength: 2 }),
 );
 const many = Array.from({ length: 20 }, (_, i) => 70 + i);
 const destinationPorts = often<(number | string)[]>(
@@ -51,11 +55,11 @@ const sourcePorts = often<(number | string)[]>(
 const side = (ports: fc.Arbitrary<(number | string)[]>) =>
   fc.record({
     selector,
-    notSelector: often("", from("role == 'x'", "has(app)")),
+    notSelector: often("", from("role == 'x'", "has(app)"), from("kind == 'outside'", "app == 'y'")),
     namespaceSelector: often("", from("app == 'x'", "all()", "global()", "projectcalico.org/name == 'red'")),
     serviceAccounts: often<object | undefined>(undefined, from({ names: ["one"] }, { selector: "grade == 'y'" })),
-    nets,
-    notNets: often<string[]>([], nets),
+    nets: often<string[]>([], someNets, someNets),
+    notNets: often<string[]>([], exceptNets, exceptNets),
     ports,
     notPorts: often<(number | string)[]>([], ports),
   }, { requiredKeys: [] });
