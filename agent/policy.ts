@@ -19,8 +19,8 @@ export interface PolicyOptions {
   node: string;
   /** Felix's parameters: FELIX_<PARAMETER>. */
   env: (name: string) => string | undefined;
-  /** What the kernel tells now. */
-  kernel: () => KernelFacts;
+  /** What the kernel tells now; interfaces whose names begin with one of these are workloads' and are left out. */
+  kernel: (workloadPrefixes: readonly string[]) => KernelFacts;
   /** Yields when interfaces or addresses of this host changed. */
   kernelChanges: AsyncIterable<unknown>;
   clock: Clock;
@@ -136,7 +136,7 @@ class PolicyLoop {
     if (!ready) return;
     const { settings, problems } = this.#facts.parameters();
     for (const { setting, value } of problems) log.warn("setting not understood", { setting, value: String(value) });
-    const facts = this.#facts.facts(settings, kernel());
+    const facts = this.#facts.facts(settings, kernel(settings.interfacePrefixes));
     this.#program.facts(facts);
     this.#program.policy(this.#graph.flush());
     this.#tellRefused();

@@ -44,7 +44,7 @@ export function startPolicy(shared: Shared, cleanup: AsyncDisposableStack): Poli
       ...shared,
       filter,
       env: (name) => shared.settings.get(name),
-      kernel: kernelFacts(shared, cleanup.use(RtSocket.open())),
+      kernel: kernelFacts(cleanup.use(RtSocket.open())),
       kernelChanges: changes(signal, { of: ["link", "address"] }),
       log: shared.log.child("policy"),
     });
@@ -100,11 +100,10 @@ function parametersNow({ mirror, node, settings }: Shared) {
 }
 
 /** This host's own interfaces; workloads' host sides have no address and are left out. */
-function kernelFacts(shared: Shared, socket: RtSocket): () => KernelFacts {
+function kernelFacts(socket: RtSocket): (workloadPrefixes: readonly string[]) => KernelFacts {
   const { ipv6 } = kernelFeatures();
-  return () => {
-    const { interfacePrefixes } = parametersNow(shared);
-    const isWorkload = (name: string) => interfacePrefixes.some((p) => name.startsWith(p));
+  return (workloadPrefixes) => {
+    const isWorkload = (name: string) => workloadPrefixes.some((p) => name.startsWith(p));
     const interfaces = readInterfaces(socket).filter(({ name }) => !isWorkload(name));
     return { ipv6, interfaces: interfaces.map((i) => ({ name: i.name, addresses: i.addresses.map((a) => a.ip) })) };
   };

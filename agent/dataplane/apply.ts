@@ -17,6 +17,7 @@ import { EndedFlows } from "./_flows.ts";
 import { KernelPorts, type PortStatus } from "./_ports.ts";
 import { Schedule } from "./_schedule.ts";
 import { Waiters } from "./_waiters.ts";
+import { Wake } from "./_wake.ts";
 
 export type { PortStatus } from "./_ports.ts";
 
@@ -71,12 +72,13 @@ export class Dataplane implements AsyncDisposable {
   #wanted: WantedNetwork | undefined;
   /** Indexes of interfaces whose endpoint is or was known: what is on them is ours at once. */
   #known = new Set<number>();
-  #wake = Promise.withResolvers<void>();
+  readonly #wake: Wake;
   readonly #schedule: Schedule;
   #syncedOnce = false;
 
   private constructor(options: DataplaneOptions) {
     this.#options = options;
+    this.#wake = new Wake(options.clock);
     this.#ports = new KernelPorts(this.#socket, {
       ...options,
       ipv6: kernelFeatures().ipv6,
@@ -84,7 +86,7 @@ export class Dataplane implements AsyncDisposable {
       ownership: () => this.#ownership(),
     });
     this.#schedule = new Schedule(options.clock, options.random);
-    this.#waiters = new Waiters(options.clock, () => this.#wake.resolve());
+    this.#waiters = new Waiters(options.clock, () => this.#wake.call());
     this.#flows = new EndedFlows(options.log);
     options.health.register("dataplane", 6 * heartbeatMs);
     this.#tasks = [this.#follow(), this.#run()];
@@ -103,7 +105,7 @@ export class Dataplane implements AsyncDisposable {
       this.#ports.doubtAll(); // what is ours may have changed with the settings
       this.#schedule.restart(desired.settings);
     }
-    this.#wake.resolve();
+    this.#wake.call();
   }
 
   /**
@@ -171,13 +173,13 @@ export class Dataplane implements AsyncDisposable {
       }
       if (this.#wanted) interesting = doubtAfter(change, this.#wanted, this.#ports, this.#ownership()) || interesting;
     }
-    if (interesting) this.#wake.resolve();
+    if (interesting) this.#wake.call();
   }
 
   async #run(): Promise<void> {
     const { signal } = this.#stop;
     while (!signal.aborted) {
-      await this.#somethingToDo(signal);
+      await this.#wake.sleep(this.#schedule.waitMs(heartbeatMs), signal);
       if (signal.aborted) return;
       try {
         this.#lookAgainIfDue();
@@ -192,16 +194,6 @@ export class Dataplane implements AsyncDisposable {
         this.#schedule.retryAt = this.#options.clock.monotonicMs() + followAgainMs;
       }
     }
-  }
-
-  /** Waits for a wake-up or for the next time that is due. */
-  async #somethingToDo(signal: AbortSignal): Promise<void> {
-    const waitMs = this.#schedule.waitMs(heartbeatMs);
-    const over = new AbortController();
-    const timer = this.#options.clock.sleep(waitMs, AbortSignal.any([signal, over.signal]));
-    await Promise.race([this.#wake.promise, timer.catch(() => {})]);
-    over.abort();
-    this.#wake = Promise.withResolvers();
   }
 
   /** Make in the ports' order, then break backwards. A raised interface is seen at once, because routes need it. */

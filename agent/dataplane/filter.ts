@@ -17,6 +17,7 @@ import { chainName, chainPrefixes, isOwnSet, ownPrefixes } from "../netfilter/na
 import type { ProgramChange } from "../netfilter/program.ts";
 import { hooks } from "../netfilter/static_chains.ts";
 import { Waiters } from "./_waiters.ts";
+import { Wake } from "./_wake.ts";
 
 /** What a Filter works with. */
 export interface FilterOptions {
@@ -68,7 +69,7 @@ export class Filter implements AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #tasks: Promise<void>[];
   readonly #first = Promise.withResolvers<void>();
-  #wake = Promise.withResolvers<void>();
+  readonly #wake: Wake;
   #known = false;
   #synced = false;
   /** What was asked for since the last flush began. */
@@ -80,6 +81,7 @@ export class Filter implements AsyncDisposable {
 
   private constructor(options: FilterOptions) {
     this.#options = options;
+    this.#wake = new Wake(options.clock);
     const { tools, watch, clock, random, metrics } = options;
     for (const [key, programs] of Object.entries(tools)) {
       const family = Number(key) as Family;
@@ -94,7 +96,7 @@ export class Filter implements AsyncDisposable {
         new IpSets({ family, socket: this.#socket, owns, temporaryPrefix, clock, random, metrics }),
       );
     }
-    this.#waiters = new Waiters(clock, () => this.#wake.resolve());
+    this.#waiters = new Waiters(clock, () => this.#wake.call());
     options.health.register("policy", 10 * heartbeatMs);
     this.#tasks = [this.#run(), this.#follow()];
   }
@@ -114,7 +116,7 @@ export class Filter implements AsyncDisposable {
     // A flush that is under way has written its sets already: rules on new sets must not slip into it.
     this.#asked.push(() => this.#want(change, rules));
     this.#applied++;
-    this.#wake.resolve();
+    this.#wake.call();
   }
 
   #want(change: ProgramChange, rules: FilterRules): void {
@@ -170,7 +172,7 @@ export class Filter implements AsyncDisposable {
   /** Stops looking. What is programmed stays. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort(new Error("filter is closed"));
-    this.#wake.resolve();
+    this.#wake.call();
     await Promise.all(this.#tasks);
     this.#socket[Symbol.dispose]();
   }
@@ -197,7 +199,7 @@ export class Filter implements AsyncDisposable {
   async #follow(): Promise<void> {
     const { signal } = this.#stop;
     try {
-      for await (const _tables of this.#options.watch.changes(signal)) this.#wake.resolve();
+      for await (const _tables of this.#options.watch.changes(signal)) this.#wake.call();
     } catch (error) {
       if (!signal.aborted) throw error;
     }
@@ -206,7 +208,7 @@ export class Filter implements AsyncDisposable {
   async #run(): Promise<void> {
     const { signal } = this.#stop;
     while (!signal.aborted) {
-      await this.#somethingToDo(signal);
+      await this.#wake.sleep(this.#retryInMs, signal);
       if (signal.aborted) return;
       try {
         for (const take of this.#asked.splice(0)) take();
@@ -217,14 +219,6 @@ export class Filter implements AsyncDisposable {
         this.#options.health.report("policy", false, messageOf(error));
       }
     }
-  }
-
-  async #somethingToDo(signal: AbortSignal): Promise<void> {
-    const over = new AbortController();
-    const timer = this.#options.clock.sleep(this.#retryInMs, AbortSignal.any([signal, over.signal]));
-    await Promise.race([this.#wake.promise, timer.catch(() => {})]);
-    over.abort();
-    this.#wake = Promise.withResolvers();
   }
 
   async #flush(applied: number): Promise<void> {
