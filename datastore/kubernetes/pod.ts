@@ -3,6 +3,7 @@ import { type Json, parseJson } from "../../lib/json64.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { Resource } from "../kind.ts";
 import { endpointName } from "../names.ts";
+import { nonEmpty, present } from "./conversion.ts";
 import { qosOf } from "./qos.ts";
 
 /** The members of a Kubernetes Pod that we read. */
@@ -11,6 +12,7 @@ export interface Pod {
   spec?: {
     nodeName?: string;
     serviceAccountName?: string;
+    hostNetwork?: boolean;
     containers?: PodContainer[] | null;
     initContainers?: PodContainer[] | null;
   };
@@ -63,7 +65,7 @@ export function endpointOfPod(pod: Pod, interfaceName: string): PodEndpoint {
   const annotations = pod.metadata.annotations ?? {};
   const account = pod.spec?.serviceAccountName || undefined;
   const node = pod.spec?.nodeName ?? "";
-  const addresses = isFinished(pod) ? [] : addressesOf(pod);
+  const addresses = podState(pod).finished ? [] : addressesOf(pod);
   const { controls, problems } = qosOf(annotations);
   const status = annotations[networkStatus];
   const endpoint: Resource = {
@@ -180,7 +182,7 @@ function addressesOf(pod: Pod): string[] {
     pod.status?.podIP ? [pod.status.podIP] : [],
     commaSeparated("cni.projectcalico.org/podIPs"),
     annotations[podIp] ? [annotations[podIp]] : [],
-    commaSeparated("vpc.amazonaws.com/pod-ips"),
+    commaSeparated(awsPodIps),
   ];
   return (sources.find((s) => s.length > 0) ?? []).map((text) => {
     const cidr = tryParseCidrOrIp(text);
@@ -189,19 +191,26 @@ function addressesOf(pod: Pod): string[] {
   });
 }
 
-/** The pod has given its address back: it ended, or the plugin emptied its annotation while it terminates. */
-function isFinished(pod: Pod): boolean {
-  if (["Failed", "Succeeded", "Completed"].includes(pod.status?.phase ?? "")) return true;
-  return pod.metadata.deletionTimestamp !== undefined && pod.metadata.annotations?.[podIp] === "";
+/**
+ * What a pod counts as. `valid`: it has an endpoint, being scheduled and not in its host's network. `ready`: it has an
+ * address too. `finished`: it has given its address back, because it ended, or because the plugin emptied its annotation
+ * while it terminates. Source: Calico conversion.go, IsValidCalicoWorkloadEndpoint, IsReadyCalicoPod, IsFinished.
+ */
+export function podState(pod: Pod): { valid: boolean; ready: boolean; finished: boolean } {
+  const annotations = pod.metadata.annotations ?? {};
+  const valid = Boolean(pod.spec?.nodeName) && pod.spec?.hostNetwork !== true;
+  const released = pod.metadata.deletionTimestamp != null &&
+    [podIp, awsPodIps].some((name) => annotations[name] === "");
+  return {
+    valid,
+    ready: valid && Boolean(pod.status?.podIP || annotations[podIp] || annotations[awsPodIps]),
+    finished: released || ["Failed", "Succeeded", "Completed"].includes(pod.status?.phase ?? ""),
+  };
 }
 
 const podIp = "cni.projectcalico.org/podIP";
+const awsPodIps = "vpc.amazonaws.com/pod-ips";
 const networkStatus = "k8s.v1.cni.cncf.io/network-status";
-
-const nonEmpty = <T>(list: T[]): T[] | undefined => (list.length > 0 ? list : undefined);
-
-const present = <T extends Record<string, unknown>>(members: T): T =>
-  Object.fromEntries(Object.entries(members).filter(([, v]) => v !== undefined)) as T;
 
 const badAnnotation = (name: string, what: string) =>
   new Problem({ code: "bad-input", what, where: `annotation ${name}`, todo: "Correct the pod's annotation" });

@@ -1,0 +1,187 @@
+import { formatCidr, tryParseCidr } from "../../lib/ip.ts";
+import { apiVersion, type Metadata, type Resource } from "../kind.ts";
+import { type Port, portRange, readPort } from "../schema/scalars.ts";
+import { derivedUid } from "./derived_uid.ts";
+import { type LabelSelector, namespaceSelectorText, podSelectorText } from "./label_selector.ts";
+import type { PodMetadata } from "./pod.ts";
+
+/** Kubernetes' NetworkPolicy (networking.k8s.io/v1), as far as we read it. */
+export interface NetworkPolicy {
+  metadata: PodMetadata & { resourceVersion?: string };
+  spec?: {
+    podSelector?: LabelSelector | null;
+    policyTypes?: string[] | null;
+    ingress?: { from?: PolicyPeer[] | null; ports?: PolicyPort[] | null }[] | null;
+    egress?: { to?: PolicyPeer[] | null; ports?: PolicyPort[] | null }[] | null;
+  };
+}
+
+/** Who may talk: pods by labels, all pods of namespaces by labels, pods of such namespaces, or addresses. */
+export interface PolicyPeer {
+  podSelector?: LabelSelector | null;
+  namespaceSelector?: LabelSelector | null;
+  ipBlock?: { cidr: string; except?: string[] | null } | null;
+}
+
+/** A port of the pod that is called; no port means each of its protocol, no protocol means TCP. */
+export interface PolicyPort {
+  protocol?: string | null;
+  port?: number | string | null;
+  endPort?: number | null;
+}
+
+/** Calico's form of a policy, and what of it could not be followed: that part allows nothing. */
+export interface PolicyConversion {
+  policy: Resource;
+  problems: string[];
+}
+
+/**
+ * The NetworkPolicy that Calico's converter makes of one of Kubernetes. What cannot be read allows nothing.
+ * DIFFERS: Calico lets a peer with an unreadable `cidr` match every address, and forgets unreadable exceptions and terms.
+ * @throws Problem "bad-input" for a UID that is none.
+ * Source: Calico libcalico-go/lib/backend/k8s/conversion/conversion.go K8sNetworkPolicyToCalico.
+ */
+export function calicoPolicyOf({ metadata, spec = {} }: NetworkPolicy): PolicyConversion {
+  const { name, namespace, uid, creationTimestamp, resourceVersion } = metadata;
+  const subject = podSelectorText(spec.podSelector);
+  const problems = subject.unread.map((what) => `spec.podSelector: ${what}: it allows nothing`);
+  const isReadable = problems.length === 0;
+  const rules = (list: typeof spec.ingress | typeof spec.egress, side: Side) =>
+    (list ?? []).flatMap((rule, i) => {
+      const peers = side === "source" ? (rule as { from?: PolicyPeer[] }).from : (rule as { to?: PolicyPeer[] }).to;
+      const where = `spec.${side === "source" ? "ingress" : "egress"}[${i}]`;
+      return rulesOf(peers ?? [], rule.ports ?? [], side, (what) => problems.push(`${where}: ${what}`));
+    });
+  const [ingress, egress] = [rules(spec.ingress, "source"), rules(spec.egress, "destination")];
+  const policy: Resource = {
+    kind: "NetworkPolicy",
+    apiVersion,
+    metadata: {
+      name,
+      ...(namespace && { namespace }),
+      ...(uid && { uid: derivedUid(uid) }),
+      ...(creationTimestamp && { creationTimestamp }),
+      ...(resourceVersion && { resourceVersion }),
+    },
+    spec: {
+      tier: "default",
+      order: 1000,
+      ...(isReadable && ingress.length > 0 && { ingress }),
+      ...(isReadable && egress.length > 0 && { egress }),
+      selector: subject.text,
+      types: typesOf(spec.policyTypes ?? []),
+    },
+  };
+  return { policy, problems };
+}
+
+/** The same as kube-controllers stores it: `knp.default.<name>`, with nothing of Kubernetes' metadata. */
+export function storedPolicyOf(source: NetworkPolicy): PolicyConversion {
+  const { policy, problems } = calicoPolicyOf(source);
+  const metadata: Metadata = { name: storedPolicyName(source.metadata.name), namespace: source.metadata.namespace };
+  return { policy: { ...policy, metadata }, problems };
+}
+
+/** Name under which a policy of Kubernetes is stored; whoever writes such names by hand loses them again. */
+export const storedPolicyName = (name: string): string => `knp.default.${name}`;
+
+type Side = "source" | "destination";
+type Tell = (what: string) => void;
+type Entity = { selector?: string; namespaceSelector?: string; nets?: string[]; notNets?: string[] };
+
+/** Ingress first, whatever the order; none given is Ingress alone. */
+function typesOf(given: readonly string[]): string[] {
+  const types = ["Ingress", "Egress"].filter((t) => given.includes(t));
+  return types.length > 0 ? types : ["Ingress"];
+}
+
+/** One rule for each protocol and peer, protocols outermost; one that cannot be read is left out. */
+function rulesOf(peers: PolicyPeer[], ports: PolicyPort[], side: Side, tell: Tell): Record<string, unknown>[] {
+  const byProtocol = portsByProtocol(ports, tell);
+  // No peers at all means everybody; peers of which none can be read mean nobody.
+  const entities = peers.length === 0 ? [{}] : peers.flatMap((peer) => entityOf(peer, tell) ?? []);
+  if (!byProtocol) return [];
+  return byProtocol.flatMap(([protocol, list]) =>
+    entities.map((entity) => {
+      const sides: Record<Side, Entity & { ports?: Port[] }> = { source: {}, destination: {} };
+      sides[side] = { ...entity };
+      if (list.length > 0) sides.destination.ports = list;
+      return {
+        action: "Allow",
+        ...(protocol && { protocol }),
+        ...(isFilled(sides.source) && { source: sides.source }),
+        ...(isFilled(sides.destination) && { destination: sides.destination }),
+      };
+    })
+  );
+}
+
+const isFilled = (object: object): boolean => Object.keys(object).length > 0;
+
+/** Protocols by name, each with its ports; an entry without a port wins over others. Undefined when one is unreadable. */
+function portsByProtocol(ports: PolicyPort[], tell: Tell): [string | undefined, Port[]][] | undefined {
+  if (ports.length === 0) return [[undefined, []]];
+  const found = new Map<string, Port[] | "all">();
+  for (const { protocol, port, endPort } of ports) {
+    const name = protocol || "TCP", before = found.get(name) ?? [];
+    if (port === undefined || port === null) {
+      found.set(name, "all");
+      continue;
+    }
+    const read = readPort(endPort === undefined || endPort === null ? port : `${port}:${endPort}`);
+    const [low] = read === undefined ? [0] : portRange(read) ?? [1];
+    if (read === undefined || low < 1) {
+      tell(`port ${port}${endPort ? ` to ${endPort}` : ""} cannot be read; its rule is left out`);
+      return undefined;
+    }
+    if (before !== "all") found.set(name, [...before, read]);
+  }
+  return [...found].sort(([a], [b]) => a < b ? -1 : 1).map((
+    [name, list],
+  ) => [name, list === "all" ? [] : merged(list)]);
+}
+
+/** Names first, then the numbers as few ranges as hold them; a list with one number stays as it is. */
+function merged(ports: Port[]): Port[] {
+  const ranges = ports.flatMap((p) => {
+    const range = portRange(p);
+    return range ? [range] : [];
+  }).sort((a, b) => a[0] - b[0]);
+  const count = ranges.reduce((n, [low, high]) => n + high - low + 1, 0);
+  if (ports.length <= 1 || count <= 1) return ports;
+  const joined: [number, number][] = [];
+  for (const [low, high] of ranges) {
+    const last = joined.at(-1);
+    if (last && low <= last[1] + 1) last[1] = Math.max(last[1], high);
+    else joined.push([low, high]);
+  }
+  return [
+    ...ports.filter((p) => portRange(p) === undefined),
+    ...joined.map(([low, high]) => low === high ? low : `${low}:${high}`),
+  ];
+}
+
+/** A peer as one side of a rule; undefined when it cannot be read. */
+function entityOf({ podSelector, namespaceSelector, ipBlock }: PolicyPeer, tell: Tell): Entity | undefined {
+  if (ipBlock) {
+    const [net, ...except] = [ipBlock.cidr, ...ipBlock.except ?? []].map((text) => ({
+      text,
+      cidr: tryParseCidr(text),
+    }));
+    const bad = [net!, ...except].find((n) => !n.cidr);
+    if (bad) {
+      tell(`"${bad.text}" is not a CIDR; its peer is left out`);
+      return undefined;
+    }
+    const notNets = except.map((e) => formatCidr(e.cidr!));
+    return { nets: [formatCidr(net!.cidr!)], ...(notNets.length > 0 && { notNets }) };
+  }
+  const pods = podSelectorText(podSelector), namespaces = namespaceSelectorText(namespaceSelector);
+  const unread = [...pods.unread, ...namespaces.unread];
+  if (unread.length > 0) {
+    tell(`${unread.join(", ")} cannot be read; its peer is left out`);
+    return undefined;
+  }
+  return { selector: pods.text, ...(namespaces.text && { namespaceSelector: namespaces.text }) };
+}
