@@ -3,7 +3,6 @@ import { type Json, parseJson } from "../../lib/json64.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { Resource } from "../kind.ts";
 import { endpointName } from "../names.ts";
-import { nonEmpty, present } from "./conversion.ts";
 import { qosOf } from "./qos.ts";
 
 /** The members of a Kubernetes Pod that we read. */
@@ -211,6 +210,11 @@ export function podState(pod: Pod): { valid: boolean; ready: boolean; finished: 
 const podIp = "cni.projectcalico.org/podIP";
 const awsPodIps = "vpc.amazonaws.com/pod-ips";
 const networkStatus = "k8s.v1.cni.cncf.io/network-status";
+
+const nonEmpty = <T>(list: T[]): T[] | undefined => (list.length > 0 ? list : undefined);
+
+const present = <T extends Record<string, unknown>>(members: T): T =>
+  Object.fromEntries(Object.entries(members).filter(([, v]) => v !== undefined)) as T;
 
 const badAnnotation = (name: string, what: string) =>
   new Problem({ code: "bad-input", what, where: `annotation ${name}`, todo: "Correct the pod's annotation" });
