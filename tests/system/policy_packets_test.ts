@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import type { Resource } from "../../datastore/kind.ts";
+import { storedPolicyOf } from "../../datastore/kubernetes/network_policy.ts";
 import { formatIp, parseIp } from "../../lib/ip.ts";
-import { allowedByKubernetes, anyKubernetesPolicies, attemptText, converted } from "../packets/kubernetes_policies.ts";
+import { anyKubernetesPolicies } from "../packets/kubernetes_policies.ts";
+import { allowedByKubernetes, attemptText } from "../packets/kubernetes_semantics.ts";
 import type { Variant } from "../packets/loader.ts";
 import type { Frame } from "../packets/packet.ts";
 import { type Expected, PolicyWorld } from "../packets/policy_world.ts";
@@ -79,7 +81,7 @@ Deno.test("with any Kubernetes policies, packets fare as Kubernetes' documentati
   const parts = [anyPods(podCount), anyNamespaces, anyKubernetesPolicies, anyProbes(podCount, probeCount)] as const;
   await fc.assert(
     fc.asyncProperty(...parts, async (pods, namespaces, policies, plans) => {
-      const resources = [...podResources(pods, namespaces), ...policies.map(converted)];
+      const resources = [...podResources(pods, namespaces), ...policies.map((p) => storedPolicyOf(p).policy)];
       // Kubernetes does not speak of tunnelled packets; what policy says of them is another test's.
       const own = plans.filter((p) => p.protocol !== 4);
       await agrees(world, resources, own, tally);
@@ -95,10 +97,10 @@ Deno.test("with any Kubernetes policies, packets fare as Kubernetes' documentati
 });
 
 function attemptOf(world: PolicyWorld, pods: readonly Pod[], { from, to, frame }: Probe) {
-  const place = (end: Probe["from"], address: Probe["frame"]["src"]) => {
+  const place = (end: Probe["from"], ip: Probe["frame"]["src"]) => {
+    const address = formatIp(ip);
     if (end !== world.net.outside) return { pod: pods[world.net.pods.indexOf(end)], address };
-    const isFar = outsideAddresses[address.v][0] === formatIp(address);
-    return isFar ? { pod: farPod, elsewhere: true, address } : { address };
+    return outsideAddresses[ip.v][0] === address ? { pod: farPod, elsewhere: true, address } : { address };
   };
   return { from: place(from, frame.src), to: place(to, frame.dst), protocol: frame.protocol, port: frame.dstPort };
 }
