@@ -6,7 +6,8 @@ import { watchLegacy } from "../kernel/netfilter/legacy_watch.ts";
 import { watchNft } from "../kernel/netfilter/nft_watch.ts";
 import { detectVariant, findTools } from "../kernel/netfilter/variant.ts";
 import { decodeResource, isUndecodable } from "../datastore/codec.ts";
-import { resourceKey } from "../datastore/keys.ts";
+import { kindPrefix, resourceKey } from "../datastore/keys.ts";
+import { FelixSources } from "../agent/felix_sources.ts";
 import { Filter, type FilterStatus } from "../agent/dataplane/filter.ts";
 import type { KernelFacts } from "../agent/netfilter/facts.ts";
 import { ownPrefixes } from "../agent/netfilter/names.ts";
@@ -90,13 +91,10 @@ async function openFilter(shared: Shared, cleanup: AsyncDisposableStack): Promis
 }
 
 function parametersNow({ mirror, node, settings }: Shared) {
-  const spec = (name: string) => {
-    const kv = mirror.get(resourceKey("FelixConfiguration", name));
-    const resource = kv && decodeResource(kv);
-    return resource && !isUndecodable(resource) && isObject(resource.spec) ? resource.spec : undefined;
-  };
-  const env = (name: string) => settings.get(name);
-  return filterParameters({ env, ofNode: spec(`node.${node}`), ofCluster: spec("default") }).settings;
+  const felix = new FelixSources(node, (name) => settings.get(name));
+  const ownNode = mirror.get(resourceKey("Node", node));
+  felix.update({ set: [...mirror.list(kindPrefix("FelixConfiguration")), ...ownNode ? [ownNode] : []], deleted: [] });
+  return filterParameters(felix.sources()).settings;
 }
 
 /** This host's own interfaces; workloads' host sides have no address and are left out. */

@@ -8,7 +8,8 @@ import { parseEndpointName } from "../../datastore/names.ts";
 import type { KeyValue } from "../../datastore/store.ts";
 import { encapsulationOf } from "../../ipam/pools/encapsulation.ts";
 import { decodePool, type Pool } from "../../ipam/pools/pool.ts";
-import type { SettingProblem } from "../settings.ts";
+import { FelixSources } from "../felix_sources.ts";
+import type { SettingProblem, SettingSources } from "../settings.ts";
 import type { HostInterface } from "./host_interfaces.ts";
 import type { FilterFacts } from "./program.ts";
 import { type FilterParameters, filterParameters, settingsOf } from "./settings.ts";
@@ -23,7 +24,7 @@ export interface KernelFacts {
   ipv6: boolean;
 }
 
-const kinds = ["IPPool", "Node", "FelixConfiguration", "BGPConfiguration", "ClusterInformation"];
+const kinds = ["IPPool", "Node", "BGPConfiguration", "ClusterInformation"];
 
 /**
  * What the rules depend on besides policy, kept up to date by the mirror's changes: settings, pools, nodes, floating
@@ -31,7 +32,7 @@ const kinds = ["IPPool", "Node", "FelixConfiguration", "BGPConfiguration", "Clus
  */
 export class FactInputs {
   readonly #node: string;
-  readonly #env: (name: string) => string | undefined;
+  readonly #felix: FelixSources;
   readonly #pools = new Map<string, Pool>();
   readonly #nodes = new Map<string, Spec>();
   readonly #specs = new Map<string, Spec>();
@@ -40,13 +41,13 @@ export class FactInputs {
 
   constructor(node: string, env: (name: string) => string | undefined) {
     this.#node = node;
-    this.#env = env;
+    this.#felix = new FelixSources(node, env);
   }
 
   /** Takes a step of the mirror. @returns whether facts() may have changed, and what could not be read. */
   update({ set, deleted }: Pick<Changes, "set" | "deleted">): { changed: boolean; broken: Map<string, string> } {
-    const broken = new Map<string, string>();
-    let changed = false;
+    const { changed: felixChanged, broken } = this.#felix.update({ set, deleted });
+    let changed = felixChanged;
     for (const kv of set) {
       if (!this.#concerns(kv.key)) continue;
       try {
@@ -68,8 +69,12 @@ export class FactInputs {
 
   /** The parameters in force, and those that are not understood. */
   parameters(): { settings: FilterParameters; problems: SettingProblem[] } {
-    const spec = (name: string) => this.#specs.get(resourceKey("FelixConfiguration", name));
-    return filterParameters({ env: this.#env, ofNode: spec(`node.${this.#node}`), ofCluster: spec("default") });
+    return filterParameters(this.#felix.sources());
+  }
+
+  /** Where parameters are said. */
+  sources(): SettingSources {
+    return this.#felix.sources();
   }
 
   /** What the rules depend on, now. */
@@ -94,7 +99,7 @@ export class FactInputs {
       allHosts: hosts.map(({ ip }) => cidrOf(ip, bits(ip.v))),
       vxlanHosts: hosts.filter(({ node }) => node !== this.#node).map(({ ip }) => cidrOf(ip, bits(ip.v))),
       serviceCidrs: this.#serviceCidrs(),
-      floatingIps: this.#floatingIps(),
+      floatingIps: this.#floatingIps(p.floatingIps),
       interfaces: kernel.interfaces,
     };
   }
@@ -165,9 +170,7 @@ export class FactInputs {
     });
   }
 
-  #floatingIps(): Map<string, string> {
-    const spec = (name: string) => this.#specs.get(resourceKey("FelixConfiguration", name))?.floatingIPs;
-    const said = this.#env("FELIX_FLOATINGIPS") ?? spec(`node.${this.#node}`) ?? spec("default");
-    return said === "Enabled" ? new Map([...this.#nats.values()].flat().sort()) : new Map();
+  #floatingIps(enabled: boolean): Map<string, string> {
+    return enabled ? new Map([...this.#nats.values()].flat().sort()) : new Map();
   }
 }

@@ -3,10 +3,12 @@ import type { PortRange } from "../desired_policy.ts";
 import {
   addressText,
   anyText,
+  enabled,
   flag,
   type HostPort,
   hostPorts,
   integer,
+  interfacePrefixes,
   milliseconds,
   type Read,
   resolveSettings,
@@ -43,22 +45,20 @@ export interface FilterParameters {
   backend: "legacy" | "nft" | "auto";
   maxSetSize: number;
   ipv6: boolean;
+  floatingIps: boolean;
   refreshMs: number;
 }
-
-const prefixes: Read<readonly string[]> = (value) => {
-  const names = String(value).split(",").map((name) => name.trim());
-  return names.every((name) => /^[a-zA-Z0-9:._-]{1,15}$/.test(name)) ? names : undefined;
-};
 
 /** A name of an interface; ends in `+` when it is the beginning of names. */
 const interfacePattern: Read<string | undefined> = (value) =>
   /^[a-zA-Z0-9:._+-]{1,15}$/.test(String(value)) ? String(value) : undefined;
 
-/** `a:b`, from JSON as text or number. */
+/** `a:b` or one port, from JSON as text or number. */
 const portRange: Read<PortRange | undefined> = (value) => {
-  const parts = /^(\d{1,5}):(\d{1,5})$/.exec(String(value));
-  return parts && Number(parts[1]) <= Number(parts[2]) ? { min: Number(parts[1]), max: Number(parts[2]) } : undefined;
+  const parts = /^(\d{1,5})(?::(\d{1,5}))?$/.exec(String(value));
+  if (!parts) return undefined;
+  const min = Number(parts[1]), max = Number(parts[2] ?? parts[1]);
+  return min <= max && max <= 65535 ? { min, max } : undefined;
 };
 
 const rate: Read<string | undefined> = (value) =>
@@ -67,7 +67,7 @@ const rate: Read<string | undefined> = (value) =>
 const usual = defaultSettings(4);
 
 const rows: { [K in keyof FilterParameters]: Row<FilterParameters[K]> } = {
-  interfacePrefixes: ["interfacePrefix", prefixes, usual.interfacePrefixes],
+  interfacePrefixes: ["interfacePrefix", interfacePrefixes, usual.interfacePrefixes],
   markMask: ["iptablesMarkMask", integer(0, 0xffffffff), 0xffff0000],
   filterAllow: ["iptablesFilterAllowAction", word("accept", "return"), "accept"],
   mangleAllow: ["iptablesMangleAllowAction", word("accept", "return"), "accept"],
@@ -91,6 +91,7 @@ const rows: { [K in keyof FilterParameters]: Row<FilterParameters[K]> } = {
   backend: ["iptablesBackend", word("legacy", "nft", "auto"), "auto"],
   maxSetSize: ["maxIpsetSize", integer(1, 0xffffffff), 1048576],
   ipv6: ["ipv6Support", flag, true],
+  floatingIps: ["floatingIPs", enabled, false],
   refreshMs: ["iptablesRefreshInterval", milliseconds, 180_000],
 };
 
@@ -98,7 +99,8 @@ const rows: { [K in keyof FilterParameters]: Row<FilterParameters[K]> } = {
 export function filterParameters(sources: SettingSources): { settings: FilterParameters; problems: SettingProblem[] } {
   const { settings, problems } = resolveSettings(rows, sources);
   if (marksOf(settings.markMask, false)) return { settings, problems };
-  problems.push({ setting: "iptablesMarkMask (fewer than five bits)", value: settings.markMask });
+  const object = "FelixConfiguration";
+  problems.push({ object, setting: "iptablesMarkMask (fewer than five bits)", value: settings.markMask });
   return { settings: { ...settings, markMask: 0xffff0000 }, problems };
 }
 

@@ -11,6 +11,7 @@ import { encapsulationOf } from "../../ipam/pools/encapsulation.ts";
 import { decodePool, type Pool } from "../../ipam/pools/pool.ts";
 import { routeOwner } from "../../ipam/pools/route_owner.ts";
 import type { Desired, Encapsulation, LocalEndpoint } from "../desired.ts";
+import { FelixSources } from "../felix_sources.ts";
 import type { SettingProblem } from "../settings.ts";
 import { networkSettings } from "./settings.ts";
 
@@ -42,13 +43,15 @@ export class NetworkInputs {
   readonly #endpoints = new Map<string, LocalEndpoint>();
   readonly #blocks = new Map<string, Cidr>();
   readonly #pools = new Map<string, Pool>();
-  /** Specs of the two configurations and of the ClusterInformation, by key. */
+  /** Specs of BGPConfigurations and the ClusterInformation, by key. */
   readonly #specs = new Map<string, Spec>();
+  readonly #felix: FelixSources;
   readonly #unread = new Map<string, string>();
   readonly #readers: KeyReader[];
 
   constructor(facts: LocalFacts) {
     this.#facts = facts;
+    this.#felix = new FelixSources(facts.node, facts.env);
     const dropFrom = (map: Map<string, unknown>) => (key: string) => void map.delete(key);
     const specs = (prefix: string) => ({
       prefix,
@@ -68,7 +71,7 @@ export class NetworkInputs {
         read: (kv) => void this.#pools.set(kv.key, decodePool(kv)),
         drop: dropFrom(this.#pools),
       },
-      ...["FelixConfiguration", "BGPConfiguration", "ClusterInformation"].map((kind) => specs(kindPrefix(kind))),
+      ...["BGPConfiguration", "ClusterInformation"].map((kind) => specs(kindPrefix(kind))),
     ];
   }
 
@@ -77,8 +80,9 @@ export class NetworkInputs {
    * @returns whether desired() may have changed, and keys whose new values are unreadable, with the reason.
    */
   update({ set, deleted }: Pick<Changes, "set" | "deleted">): { changed: boolean; broken: Map<string, string> } {
-    const broken = new Map<string, string>();
-    let changed = false;
+    const { changed: felixChanged, broken } = this.#felix.update({ set, deleted });
+    for (const [key, why] of broken) this.#unread.set(key, why);
+    let changed = felixChanged;
     for (const kv of set) {
       const reader = this.#readerOf(kv.key);
       if (!reader) continue;
@@ -117,22 +121,20 @@ export class NetworkInputs {
 
   /** What must hold on this node, and settings that are not understood. */
   desired(): { desired: Desired; problems: SettingProblem[] } {
-    const { settings, problems } = networkSettings({
-      env: this.#facts.env,
-      ofNode: this.#configuration("FelixConfiguration", `node.${this.#facts.node}`),
-      ofCluster: this.#configuration("FelixConfiguration", "default"),
-    });
+    const { programClusterRoutes, ...found } = networkSettings(this.#felix.sources());
+    const { settings, problems } = found;
     const endpoints = new Map(this.#endpoints);
     const encapsulations = this.#encapsulations();
-    return { desired: { endpoints, blackholes: this.#blackholes(), encapsulations, settings }, problems };
+    return {
+      desired: { endpoints, blackholes: this.#blackholes(programClusterRoutes), encapsulations, settings },
+      problems,
+    };
   }
 
   /** Own blocks, larger than one address, of pools whose routes the agent programs. Of pools that overlap the longer decides. */
-  #blackholes(): Cidr[] {
-    const felix = (name: string) => this.#configuration("FelixConfiguration", name)?.programClusterRoutes;
-    const said = this.#facts.env("FELIX_PROGRAMCLUSTERROUTES") || felix(`node.${this.#facts.node}`) || felix("default");
+  #blackholes(felix: string | undefined): Cidr[] {
     const settings = {
-      felix: textOf(said),
+      felix,
       bgp: textOf(this.#configuration("BGPConfiguration", "default")?.programClusterRoutes),
       birdRuns: this.#facts.birdRuns,
     };

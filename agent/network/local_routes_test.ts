@@ -16,8 +16,8 @@ import {
 } from "./local_routes.ts";
 import { networkSettings } from "./settings.ts";
 
-const settingsOf = (ofCluster: Record<string, unknown> = {}) =>
-  networkSettings({ env: () => undefined, ofCluster }).settings;
+const settingsOf = (spec: Record<string, unknown> = {}) =>
+  networkSettings({ env: () => undefined, configurations: [{ name: "default", spec }] }).settings;
 const endpoint = (parts: Partial<LocalEndpoint> = {}): LocalEndpoint => ({
   key: "/a",
   interfaceName: "cali1",

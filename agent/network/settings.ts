@@ -4,7 +4,9 @@ import {
   enabled,
   flag,
   integer,
+  interfacePrefixes,
   milliseconds,
+  pattern,
   type Read,
   resolveSettings,
   type Row,
@@ -13,28 +15,22 @@ import {
 } from "../settings.ts";
 
 /** NetworkSettings with one value a parameter. */
-type Flat = Omit<NetworkSettings, "tunnelMtu"> & { mtuIpip: number; mtuVxlan4: number; mtuVxlan6: number };
+type Flat = Omit<NetworkSettings, "tunnelMtu"> & { mtuIpip: number; mtuVxlan4: number; mtuVxlan6: number } & {
+  programClusterRoutes: string | undefined;
+};
 
 const address = (v: 4 | 6): Read<Ip | undefined> => (value) => {
   const ip = tryParseIp(String(value));
   return ip?.v === v ? ip : undefined;
 };
-const prefixes: Read<readonly string[]> = (value) => {
-  const names = String(value).split(",").map((name) => name.trim());
-  return names.every((name) => /^[a-zA-Z0-9:._+-]{1,15}$/.test(name)) ? names : undefined;
-};
-const pattern: Read<string> = (value) => {
-  try {
-    return new RegExp(String(value)).source;
-  } catch (error) {
-    if (error instanceof SyntaxError) return undefined;
-    throw error;
-  }
-};
+const clusterRoutes: Read<string | undefined> = (value) =>
+  ["Enabled", "Disabled", "EnabledIPIPOnly", "EnabledNoEncapOnly"].find((w) =>
+    w.toLowerCase() === String(value).toLowerCase()
+  );
 
 /** Felix's parameters that the network needs. */
 const rows: { [K in keyof Flat]: Row<Flat[K]> } = {
-  interfacePrefixes: ["interfacePrefix", prefixes, ["cali"]],
+  interfacePrefixes: ["interfacePrefix", interfacePrefixes, ["cali"]],
   routeProtocol: ["deviceRouteProtocol", integer(1, 255), 3],
   removeExternalRoutes: ["removeExternalRoutes", flag, true],
   routeSyncDisabled: ["routeSyncDisabled", flag, false],
@@ -46,16 +42,25 @@ const rows: { [K in keyof Flat]: Row<Flat[K]> } = {
   ipForwarding: ["ipForwarding", enabled, true],
   ipv6: ["ipv6Support", flag, true],
   mtuInterfacePattern: ["mtuIfacePattern", pattern, "^((en|wl|ww|sl|ib)[Pcopsvx].*|(eth|wlan|wwan).*)"],
+  programClusterRoutes: ["programClusterRoutes", clusterRoutes, undefined],
   mtuIpip: ["ipipMTU", integer(0, 65535), 0],
   mtuVxlan4: ["vxlanMTU", integer(0, 65535), 0],
   mtuVxlan6: ["vxlanMTUV6", integer(0, 65535), 0],
+  vxlanVni: ["vxlanVNI", integer(1, 0xffffff), 4096],
+  vxlanPort: ["vxlanPort", integer(1, 65535), 4789],
   routeRefreshMs: ["routeRefreshInterval", milliseconds, 90_000],
   interfaceRefreshMs: ["interfaceRefreshInterval", milliseconds, 90_000],
 };
 
-/** The network's settings: environment, then this node's FelixConfiguration, then the cluster's, then Calico's default. */
-export function networkSettings(sources: SettingSources): { settings: NetworkSettings; problems: SettingProblem[] } {
+/** The network's settings: environment and files, then FelixConfigurations, then Calico's default. */
+export function networkSettings(sources: SettingSources): {
+  settings: NetworkSettings;
+  /** Whose routes are whose, as route_owner.ts takes it. */
+  programClusterRoutes: string | undefined;
+  problems: SettingProblem[];
+} {
   const { settings, problems } = resolveSettings<Flat>(rows, sources);
-  const { mtuIpip, mtuVxlan4, mtuVxlan6, ...rest } = settings;
-  return { settings: { ...rest, tunnelMtu: { ipip: mtuIpip, vxlan4: mtuVxlan4, vxlan6: mtuVxlan6 } }, problems };
+  const { mtuIpip, mtuVxlan4, mtuVxlan6, programClusterRoutes, ...rest } = settings;
+  const tunnelMtu = { ipip: mtuIpip, vxlan4: mtuVxlan4, vxlan6: mtuVxlan6 };
+  return { settings: { ...rest, tunnelMtu }, programClusterRoutes, problems };
 }

@@ -29,17 +29,22 @@ Deno.test("without any configuration the settings are Calico's defaults", () => 
 Deno.test("environment beats this node's configuration, which beats the cluster's", () => {
   const { settings } = networkSettings({
     env: env({ FELIX_DEVICEROUTEPROTOCOL: "80", FELIX_IPINIPMTU: "1400", FELIX_ROUTEREFRESHINTERVAL: "30" }),
-    ofNode: { deviceRouteProtocol: 70, removeExternalRoutes: false, ipForwarding: "Disabled" },
-    ofCluster: {
-      deviceRouteProtocol: 60,
-      removeExternalRoutes: true,
-      interfacePrefix: "cali,tap",
-      interfaceRefreshInterval: "1m30.5s",
-      deviceRouteSourceAddress: "192.0.2.7",
-      floatingIPs: "Enabled",
-      ipv6Support: false,
-      vxlanMTU: 1300,
-    },
+    configurations: [{
+      name: "node.n1",
+      spec: { deviceRouteProtocol: 70, removeExternalRoutes: false, ipForwarding: "Disabled" },
+    }, {
+      name: "default",
+      spec: {
+        deviceRouteProtocol: 60,
+        removeExternalRoutes: true,
+        interfacePrefix: "cali,tap",
+        interfaceRefreshInterval: "1m30.5s",
+        deviceRouteSourceAddress: "192.0.2.7",
+        floatingIPs: "Enabled",
+        ipv6Support: false,
+        vxlanMTU: 1300,
+      },
+    }],
   });
   assert.equal(settings.routeProtocol, 80);
   assert.equal(settings.removeExternalRoutes, false);
@@ -54,18 +59,23 @@ Deno.test("environment beats this node's configuration, which beats the cluster'
 Deno.test("a value that is not understood is told of, and the next weaker one holds", () => {
   const { settings, problems } = networkSettings({
     env: env({ FELIX_REMOVEEXTERNALROUTES: "maybe", FELIX_DEVICEROUTEPROTOCOL: "" }),
-    ofNode: { removeExternalRoutes: false, deviceRouteProtocol: 300, deviceRouteSourceAddress: "fd00::1" },
-    ofCluster: { mtuIfacePattern: "(", interfacePrefix: "cali/", ipForwarding: "yes", routeRefreshInterval: "-1s" },
+    configurations: [{
+      name: "node.n1",
+      spec: { removeExternalRoutes: false, deviceRouteProtocol: 300, deviceRouteSourceAddress: "fd00::1" },
+    }, {
+      name: "default",
+      spec: { mtuIfacePattern: "(", interfacePrefix: "cali/", ipForwarding: "yes", routeRefreshInterval: "-1s" },
+    }],
   });
   assert.equal(settings.removeExternalRoutes, false);
   assert.deepEqual(problems, [
-    { setting: "interfacePrefix", value: "cali/" },
-    { setting: "deviceRouteProtocol", value: 300 },
-    { setting: "FELIX_REMOVEEXTERNALROUTES", value: "maybe" },
-    { setting: "deviceRouteSourceAddress", value: "fd00::1" },
-    { setting: "ipForwarding", value: "yes" },
-    { setting: "mtuIfacePattern", value: "(" },
-    { setting: "routeRefreshInterval", value: "-1s" },
+    { object: "FelixConfiguration:default", setting: "interfacePrefix", value: "cali/" },
+    { object: "FelixConfiguration:node.n1", setting: "deviceRouteProtocol", value: 300 },
+    { object: "environment", setting: "FELIX_REMOVEEXTERNALROUTES", value: "maybe" },
+    { object: "FelixConfiguration:node.n1", setting: "deviceRouteSourceAddress", value: "fd00::1" },
+    { object: "FelixConfiguration:default", setting: "ipForwarding", value: "yes" },
+    { object: "FelixConfiguration:default", setting: "mtuIfacePattern", value: "(" },
+    { object: "FelixConfiguration:default", setting: "routeRefreshInterval", value: "-1s" },
   ]);
   assert.equal(settings.routeProtocol, 3);
 });

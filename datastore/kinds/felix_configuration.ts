@@ -304,6 +304,9 @@ const spec = object({
 
 const fields = object({ spec: always(spec) });
 
+/** Names of all fields of the spec. */
+export const felixFields: readonly string[] = Object.keys(spec.members);
+
 /** Settings of the agent. */
 export type FelixConfigurationSpec = Of<typeof spec>;
 /** Settings of the agent: `default` for all nodes, `node.<name>` for one, any other name for those that it selects. */
