@@ -2,6 +2,7 @@ import { type Cidr, tryParseCidrOrIp } from "../../lib/ip.ts";
 import { messageOf } from "../../lib/problem.ts";
 import { isObject } from "../../lib/json64.ts";
 import type { Resource } from "../../datastore/kind.ts";
+import { calicoPolicyOf } from "../../datastore/kubernetes/network_policy.ts";
 import { parseSelector, type Selector } from "../../datastore/selector/index.ts";
 import type { Direction, Rule, SetId } from "../desired_policy.ts";
 import { matchAll, parseRule, type SetSource, type StoredRule, withPrefix } from "./rule_input.ts";
@@ -100,6 +101,7 @@ const readers: Record<string, Reader> = {
   GlobalNetworkPolicy: policy,
   StagedNetworkPolicy: policy,
   StagedGlobalNetworkPolicy: policy,
+  StagedKubernetesNetworkPolicy: policy,
   Profile: profile,
   Tier: tier,
   EndpointSlice: slice,
@@ -216,7 +218,9 @@ function profile(resource: Resource, id: string, problems: string[]): ProfileInp
  * with its Allow rules in force, or drops the policy with its Deny rules.
  */
 function policy(resource: Resource, id: string, problems: string[]): PolicyInput | undefined {
-  const spec = objectAt(resource.spec ?? {}, "spec");
+  const calico = asCalicoPolicy(resource);
+  problems.push(...calico.problems);
+  const spec = objectAt(calico.spec, "spec");
   const namespace = resource.metadata.namespace ?? "";
   const staged = resource.kind.startsWith("Staged");
   if (staged && spec.stagedAction === "Delete") return undefined;
@@ -247,6 +251,17 @@ function policy(resource: Resource, id: string, problems: string[]): PolicyInput
     problems.push(`spec.selector: ${messageOf(error)}`);
     return { ...read, ingress: [matchAll("deny")], egress: [matchAll("deny")], sets: new Map() };
   }
+}
+
+/**
+ * The spec of a policy in Calico's words: that of a StagedKubernetesNetworkPolicy is Kubernetes' own and converted, parts
+ * that cannot be allow nothing. Source: Calico's stagedkubernetesnetworkpolicyprocessor.go.
+ */
+export function asCalicoPolicy({ kind, metadata, spec }: Resource): { spec: Resource["spec"]; problems: string[] } {
+  if (kind !== "StagedKubernetesNetworkPolicy") return { spec: spec ?? {}, problems: [] };
+  const { name, namespace } = metadata;
+  const { policy, problems } = calicoPolicyOf({ metadata: { name, namespace }, spec });
+  return { spec: { ...policy.spec, stagedAction: spec.stagedAction }, problems };
 }
 
 /**

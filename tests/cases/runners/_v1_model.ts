@@ -3,39 +3,50 @@
  * meanings can be compared without a second model in the program.
  */
 import type { PolicyInput, ProfileInput, SubjectInput, TierInput } from "../../../agent/calc/inputs.ts";
-import { policySelectorText, understand } from "../../../agent/calc/inputs.ts";
+import { asCalicoPolicy, policySelectorText, understand } from "../../../agent/calc/inputs.ts";
 import { type SetSource, sideSelectorText, type StoredRule, type StoredSide } from "../../../agent/calc/rule_input.ts";
 import type { PortRange, Rule, SetId, SideMatch } from "../../../agent/desired_policy.ts";
 import { encodeResource } from "../../../datastore/codec.ts";
 import type { Resource } from "../../../datastore/kind.ts";
+import type { WorkloadEndpoint } from "../../../datastore/kinds/workload_endpoint.ts";
 import { resourceKey } from "../../../datastore/keys.ts";
 import { escapePart, parseEndpointName } from "../../../datastore/names.ts";
 import { encapsulationOf } from "../../../ipam/pools/encapsulation.ts";
 import { decodePool } from "../../../ipam/pools/pool.ts";
-import { formatCidr } from "../../../lib/ip.ts";
+import { formatCidr, formatIp, formatMac, tryParseCidrOrIp, tryParseIp, tryParseMac } from "../../../lib/ip.ts";
 import type { Json } from "../../../lib/json64.ts";
+import { bgpNodeModel, felixModel, nodeModel } from "./_v1_config.ts";
 
 type Members = Record<string, Json>;
 
 /** Key and value of the v1 model; null = deleted or absent. */
 export type V1 = [key: string, value: Json | null];
 
+/** What an object becomes, and whether Calico reports an error beside it. */
+export type V1Answer = V1[] | { kvs: V1[]; error: boolean };
+
 /** What each kind becomes; a kind that is missing here is not mapped. */
-export const models: Record<string, (resource: Resource, deleted: boolean) => V1[]> = {
+export const models: Record<string, (resource: Resource, deleted: boolean) => V1Answer> = {
+  FelixConfiguration: felixModel,
+  Node: nodeModel,
+  BGPNode: bgpNodeModel,
   NetworkPolicy: policyModel,
+  StagedKubernetesNetworkPolicy: policyModel,
   GlobalNetworkPolicy: policyModel,
   StagedNetworkPolicy: policyModel,
   StagedGlobalNetworkPolicy: policyModel,
   Tier: tierModel,
   Profile: profileModel,
   NetworkSet: networkSetModel,
+  GlobalNetworkSet: networkSetModel,
   WorkloadEndpoint: endpointModel,
   HostEndpoint: hostEndpointModel,
   IPPool: poolModel,
 };
 
 function policyModel(resource: Resource, deleted: boolean): V1[] {
-  const { kind, metadata, spec } = resource;
+  const { kind, metadata } = resource;
+  const { spec } = asCalicoPolicy(resource);
   const key = `/calico/v1/policy/${kind}/${metadata.namespace ?? ""}/${metadata.name}`;
   const policy = deleted ? undefined : understand(resource).input as PolicyInput | undefined;
   if (!policy) return [[key, null]];
@@ -136,7 +147,7 @@ function profileModel(resource: Resource, deleted: boolean): V1[] {
 
 function networkSetModel(resource: Resource, deleted: boolean): V1[] {
   const { name, namespace } = resource.metadata;
-  const key = `/calico/v1/netset/${escapePart(`${namespace}/${name}`)}`;
+  const key = `/calico/v1/netset/${escapePart(namespace ? `${namespace}/${name}` : name)}`;
   if (deleted) return [[key, null]];
   const set = understand(resource).input as SubjectInput;
   return [[
@@ -149,25 +160,45 @@ function networkSetModel(resource: Resource, deleted: boolean): V1[] {
   ]];
 }
 
-/** Identity, addresses, labels and profiles; other members of an endpoint are not the calculation's, and not made up here. */
+/** An endpoint whose addresses or MAC cannot be read counts as absent. */
 function endpointModel(resource: Resource, deleted: boolean): V1[] {
-  const { name, namespace } = resource.metadata;
+  const { name, namespace, generateName, annotations } = resource.metadata;
+  const spec = resource.spec as WorkloadEndpoint["spec"];
   const id = parseEndpointName(name)!;
   const workload = escapePart(`${namespace}/${id.pod ?? id.containerID ?? id.workload}`);
   const key = `/calico/v1/host/${id.node}/workload/${id.orchestrator}/${workload}/endpoint/${id.endpoint}`;
   const endpoint = deleted ? undefined : understand(resource).input as SubjectInput | undefined;
-  if (!endpoint) return [[key, null]];
+  const mac = spec.mac ? tryParseMac(spec.mac) : undefined;
+  if (!endpoint || spec.mac && !mac) return [[key, null]];
   const nets = (v: 4 | 6) => endpoint.nets.filter((n) => n.v === v).map(formatCidr);
-  return [[key, {
-    state: "active",
-    name: endpoint.interfaceName,
-    active_instance_id: "",
-    mac: null,
-    profile_ids: orNull(endpoint.parents),
-    ipv4_nets: orNull(nets(4)),
-    ipv6_nets: orNull(nets(6)),
-    labels: Object.fromEntries(endpoint.labels),
-  }]];
+  const nats = (v: 4 | 6) =>
+    (spec.ipNATs ?? []).map(({ internalIP, externalIP }) => [tryParseIp(internalIP), tryParseIp(externalIP)])
+      .filter(([inside, outside]) => inside?.v === v && outside)
+      .map(([inside, outside]) => ({ int_ip: formatIp(inside!), ext_ip: formatIp(outside!) }));
+  return [[
+    key,
+    withoutEmpty({
+      ipv4_nat: nats(4),
+      ipv6_nat: nats(6),
+      ipv4_gateway: spec.ipv4Gateway,
+      ipv6_gateway: spec.ipv6Gateway,
+      // A port without a name is for the plugin alone.
+      ports: endpoint.ports.filter((port) => port.name !== ""),
+      generate_name: generateName,
+      allow_spoofed_source_ips: spec.allowSpoofedSourcePrefixes?.map((p) => formatCidr(tryParseCidrOrIp(p)!)),
+      annotations,
+      qosControls: spec.qosControls,
+    }, {
+      state: "active",
+      name: endpoint.interfaceName,
+      active_instance_id: "",
+      mac: mac ? formatMac(mac) : null,
+      profile_ids: orNull(endpoint.parents),
+      ipv4_nets: orNull(nets(4)),
+      ipv6_nets: orNull(nets(6)),
+      labels: Object.fromEntries(endpoint.labels),
+    }),
+  ]];
 }
 
 /** A host endpoint; a deleted one says no more where it was. */

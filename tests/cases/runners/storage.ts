@@ -7,6 +7,7 @@ import { formatCidr } from "../../../lib/ip.ts";
 import { type Json, parseJson, sameJson, writeJson } from "../../../lib/json64.ts";
 import { Problem } from "../../../lib/problem.ts";
 import type { Case, CaseRunner, Outcome } from "../case_runner.ts";
+import { isFelixParameter } from "./_v1_config.ts";
 import { models } from "./_v1_model.ts";
 import { clusterFor, type WriteInput, writeOf } from "./validation.ts";
 
@@ -88,13 +89,13 @@ function runV1(one: Case): Outcome {
   let before: string[] = [];
   const steps = events.map((event): Json => {
     try {
-      const kvs = model(structuredClone(event.resource) as unknown as Resource, event.delete === true);
+      const answer = model(structuredClone(event.resource) as unknown as Resource, event.delete === true);
+      const { kvs, error } = Array.isArray(answer) ? { kvs: answer, error: false } : answer;
       const now = kvs.map(([key]) => key);
-      const gone = before.filter((key) => !now.includes(key));
+      const gone = before.filter((key) => !now.includes(key) && !isFelixParameter(key));
       before = now;
-      return {
-        kvs: sorted([...kvs.map(([key, value]) => ({ key, value })), ...gone.map((key) => ({ key, value: null }))]),
-      };
+      const all = [...kvs.map(([key, value]) => ({ key, value })), ...gone.map((key) => ({ key, value: null }))];
+      return { kvs: sorted(all), ...(error ? { error } : {}) };
     } catch (error) {
       if (error instanceof Problem) return { kvs: [], error: true };
       throw error;
