@@ -4,6 +4,7 @@ import { type Port, portRange, readPort } from "../schema/scalars.ts";
 import { derivedUid } from "./derived_uid.ts";
 import { type LabelSelector, namespaceSelectorText, podSelectorText } from "./label_selector.ts";
 import type { PodMetadata } from "./pod.ts";
+import { portsByProtocol, type ProtocolPort } from "./rule_ports.ts";
 
 /** Kubernetes' NetworkPolicy (networking.k8s.io/v1), as far as we read it. */
 export interface NetworkPolicy {
@@ -98,7 +99,7 @@ function typesOf(given: readonly string[]): string[] {
 
 /** One rule for each protocol and peer, protocols outermost; one that cannot be read is left out. */
 function rulesOf(peers: PolicyPeer[], ports: PolicyPort[], side: Side, tell: Tell): Record<string, unknown>[] {
-  const byProtocol = portsByProtocol(ports, tell);
+  const byProtocol = protocolsOf(ports, tell);
   // No peers at all means everybody; peers of which none can be read mean nobody.
   const entities = peers.length === 0 ? [{}] : peers.flatMap((peer) => entityOf(peer, tell) ?? []);
   if (!byProtocol) return [];
@@ -106,7 +107,7 @@ function rulesOf(peers: PolicyPeer[], ports: PolicyPort[], side: Side, tell: Tel
     entities.map((entity) => {
       const sides: Record<Side, Entity & { ports?: Port[] }> = { source: {}, destination: {} };
       sides[side] = { ...entity };
-      if (list.length > 0) sides.destination.ports = list;
+      if (list) sides.destination.ports = list;
       return {
         action: "Allow",
         ...(protocol && { protocol }),
@@ -120,46 +121,21 @@ function rulesOf(peers: PolicyPeer[], ports: PolicyPort[], side: Side, tell: Tel
 const isFilled = (object: object): boolean => Object.keys(object).length > 0;
 
 /** Protocols by name, each with its ports; an entry without a port wins over others. Undefined when one is unreadable. */
-function portsByProtocol(ports: PolicyPort[], tell: Tell): [string | undefined, Port[]][] | undefined {
-  if (ports.length === 0) return [[undefined, []]];
-  const found = new Map<string, Port[] | "all">();
+function protocolsOf(ports: PolicyPort[], tell: Tell): ReturnType<typeof portsByProtocol> | undefined {
+  const entries: ProtocolPort[] = [];
   for (const { protocol, port, endPort } of ports) {
-    const name = protocol || "TCP", before = found.get(name) ?? [];
-    if (port === undefined || port === null) {
-      found.set(name, "all");
-      continue;
+    const entry: ProtocolPort = { protocol: protocol || "TCP" };
+    if (port !== undefined && port !== null) {
+      entry.port = readPort(endPort === undefined || endPort === null ? port : `${port}:${endPort}`);
+      const [low] = entry.port === undefined ? [0] : portRange(entry.port) ?? [1];
+      if (low < 1) {
+        tell(`port ${port}${endPort ? ` to ${endPort}` : ""} cannot be read; its rule is left out`);
+        return undefined;
+      }
     }
-    const read = readPort(endPort === undefined || endPort === null ? port : `${port}:${endPort}`);
-    const [low] = read === undefined ? [0] : portRange(read) ?? [1];
-    if (read === undefined || low < 1) {
-      tell(`port ${port}${endPort ? ` to ${endPort}` : ""} cannot be read; its rule is left out`);
-      return undefined;
-    }
-    if (before !== "all") found.set(name, [...before, read]);
+    entries.push(entry);
   }
-  return [...found].sort(([a], [b]) => a < b ? -1 : 1).map((
-    [name, list],
-  ) => [name, list === "all" ? [] : merged(list)]);
-}
-
-/** Names first, then the numbers as few ranges as hold them; a list with one number stays as it is. */
-function merged(ports: Port[]): Port[] {
-  const ranges = ports.flatMap((p) => {
-    const range = portRange(p);
-    return range ? [range] : [];
-  }).sort((a, b) => a[0] - b[0]);
-  const count = ranges.reduce((n, [low, high]) => n + high - low + 1, 0);
-  if (ports.length <= 1 || count <= 1) return ports;
-  const joined: [number, number][] = [];
-  for (const [low, high] of ranges) {
-    const last = joined.at(-1);
-    if (last && low <= last[1] + 1) last[1] = Math.max(last[1], high);
-    else joined.push([low, high]);
-  }
-  return [
-    ...ports.filter((p) => portRange(p) === undefined),
-    ...joined.map(([low, high]) => low === high ? low : `${low}:${high}`),
-  ];
+  return portsByProtocol(entries);
 }
 
 /** A peer as one side of a rule; undefined when it cannot be read. */
