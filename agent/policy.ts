@@ -7,7 +7,7 @@ import type { Changes, Mirror } from "../datastore/mirror.ts";
 import { parseEndpointName } from "../datastore/names.ts";
 import { readChanges } from "./calc/changes.ts";
 import { Graph } from "./calc/graph.ts";
-import type { Filter } from "./dataplane/filter.ts";
+import type { Filter, FilterRules } from "./dataplane/filter.ts";
 import { FactInputs, type KernelFacts } from "./netfilter/facts.ts";
 import { FilterProgram } from "./netfilter/program.ts";
 
@@ -21,7 +21,7 @@ export interface PolicyOptions {
   env: (name: string) => string | undefined;
   /** What the kernel tells now; interfaces whose names begin with one of these are workloads' and are left out. */
   kernel: (workloadPrefixes: readonly string[]) => KernelFacts;
-  /** Yields when interfaces or addresses of this host changed. */
+  /** Yields when what `kernel` tells changed. */
   kernelChanges: AsyncIterable<unknown>;
   clock: Clock;
   log: Logger;
@@ -66,6 +66,8 @@ class PolicyLoop {
   readonly #program = new FilterProgram();
   readonly #facts: FactInputs;
   #complete = false;
+  /** What the rules depend on besides policy, as it was handed on; undefined = something of it changed. */
+  #rules: FilterRules | undefined;
   #told = new Map<string, string>();
   /** Revisions of this node's endpoints, taken in and handed on. */
   readonly #taken = new Map<string, bigint>();
@@ -95,6 +97,7 @@ class PolicyLoop {
     const { kernelChanges, signal } = this.#options;
     for await (const _ of kernelChanges) {
       if (signal.aborted) return;
+      this.#rules = undefined;
       if (this.#complete) this.#apply();
     }
   }
@@ -123,30 +126,37 @@ class PolicyLoop {
       if (i > 0) await clock.sleep(0);
       this.#graph.update(read.changes.slice(i, i + atOnce));
     }
-    const { broken } = this.#facts.update(changes);
+    const { changed, broken } = this.#facts.update(changes);
+    if (changed) this.#rules = undefined;
     for (const [key, why] of new Map([...broken, ...read.broken])) {
       log.warn("value not understood, last good one stays", { key, why });
     }
   }
 
   #apply(): void {
-    const { filter, kernel, log, health } = this.#options;
+    const { filter, health } = this.#options;
     const ready = this.#facts.ready();
     health.report("policy calculation", ready, "the cluster is not ready: ClusterInformation has no datastoreReady");
     if (!ready) return;
-    const { settings, problems } = this.#facts.parameters();
-    for (const { setting, value } of problems) log.warn("setting not understood", { setting, value: String(value) });
-    const facts = this.#facts.facts(settings, kernel(settings.interfacePrefixes));
-    this.#program.facts(facts);
+    this.#rules ??= this.#takeFacts();
     this.#program.policy(this.#graph.flush());
     this.#tellRefused();
     for (const [key, revision] of this.#taken) this.#seen.set(key, revision);
     this.#taken.clear();
-    filter.apply(this.#program.flush(), {
+    filter.apply(this.#program.flush(), this.#rules);
+  }
+
+  #takeFacts(): FilterRules {
+    const { kernel, log } = this.#options;
+    const { settings, problems } = this.#facts.parameters();
+    for (const { setting, value } of problems) log.warn("setting not understood", { setting, value: String(value) });
+    const facts = this.#facts.facts(settings, kernel(settings.interfacePrefixes));
+    this.#program.facts(facts);
+    return {
       settings: facts.settings,
       append: settings.insertMode === "append",
       maxSetSize: settings.maxSetSize,
-    });
+    };
   }
 
   /** Says once what is not in force as it was written, and once that it is again. */

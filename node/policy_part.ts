@@ -1,5 +1,6 @@
-import { isObject } from "../lib/json64.ts";
-import { changes } from "../kernel/rtnetlink/changes.ts";
+import { listAddresses } from "../kernel/rtnetlink/address.ts";
+import { type Change, changes } from "../kernel/rtnetlink/changes.ts";
+import { type Link, listLinks } from "../kernel/rtnetlink/link.ts";
 import { RtSocket } from "../kernel/rtnetlink/socket.ts";
 import { kernelFeatures } from "../kernel/features.ts";
 import { watchLegacy } from "../kernel/netfilter/legacy_watch.ts";
@@ -9,11 +10,9 @@ import { decodeResource, isUndecodable } from "../datastore/codec.ts";
 import { kindPrefix, resourceKey } from "../datastore/keys.ts";
 import { FelixSources } from "../agent/felix_sources.ts";
 import { Filter, type FilterStatus } from "../agent/dataplane/filter.ts";
-import type { KernelFacts } from "../agent/netfilter/facts.ts";
 import { ownPrefixes } from "../agent/netfilter/names.ts";
 import { filterParameters } from "../agent/netfilter/settings.ts";
-import { type Policy, runPolicy } from "../agent/policy.ts";
-import { readInterfaces } from "./kernel_interfaces.ts";
+import { type Policy, type PolicyOptions, runPolicy } from "../agent/policy.ts";
 import type { Shared } from "./parts.ts";
 
 /** Policy in force, or on its way there. */
@@ -45,8 +44,7 @@ export function startPolicy(shared: Shared, cleanup: AsyncDisposableStack): Poli
       ...shared,
       filter,
       env: (name) => shared.settings.get(name),
-      kernel: kernelFacts(cleanup.use(RtSocket.open())),
-      kernelChanges: changes(signal, { of: ["link", "address"] }),
+      ...hostInterfaces(cleanup.use(RtSocket.open()), signal),
       log: shared.log.child("policy"),
     });
   });
@@ -97,12 +95,40 @@ function parametersNow({ mirror, node, settings }: Shared) {
   return filterParameters(felix.sources()).settings;
 }
 
-/** This host's own interfaces; workloads' host sides have no address and are left out. */
-function kernelFacts(socket: RtSocket): (workloadPrefixes: readonly string[]) => KernelFacts {
+/**
+ * This host's own interfaces, and when they change. Workloads' host sides have no address and are left out: pods come and
+ * go without a look at the host.
+ */
+function hostInterfaces(socket: RtSocket, signal: AbortSignal): Pick<PolicyOptions, "kernel" | "kernelChanges"> {
   const { ipv6 } = kernelFeatures();
-  return (workloadPrefixes) => {
-    const isWorkload = (name: string) => workloadPrefixes.some((p) => name.startsWith(p));
-    const interfaces = readInterfaces(socket).filter(({ name }) => !isWorkload(name));
-    return { ipv6, interfaces: interfaces.map((i) => ({ name: i.name, addresses: i.addresses.map((a) => a.ip) })) };
+  let isWorkload = (_name: string): boolean => false;
+  /** Indexes of workloads' interfaces, and of all others. */
+  const workloads = new Set<number>(), own = new Set<number>();
+  const note = ({ name, index }: Pick<Link, "name" | "index">) => {
+    const [to, from] = isWorkload(name) ? [workloads, own] : [own, workloads];
+    to.add(index);
+    return from.delete(index) || to === own;
   };
+  const matters = (change: Change): boolean => {
+    if (change.what === "address") return !workloads.has(change.address.index);
+    return change.what === "link" ? note(change.link) : true;
+  };
+  return {
+    kernel(prefixes) {
+      isWorkload = (name) => prefixes.some((p) => name.startsWith(p));
+      const links = [...listLinks(socket).values()];
+      for (const set of [workloads, own]) set.clear();
+      links.forEach(note);
+      const addresses = Map.groupBy(listAddresses(socket), (a) => a.index);
+      const hosts = links.filter(({ name }) => !isWorkload(name)).sort((a, b) => a.index - b.index);
+      const ips = (index: number) => (addresses.get(index) ?? []).map((a) => a.ip);
+      return { ipv6, interfaces: hosts.map(({ name, index }) => ({ name, addresses: ips(index) })) };
+    },
+    kernelChanges: filterBatches(changes(signal, { of: ["link", "address"] }), matters),
+  };
+}
+
+/** Those batches in which something matters; the others are looked at, too. */
+async function* filterBatches<T>(batches: AsyncIterable<T[]>, matters: (one: T) => boolean): AsyncGenerator<T[]> {
+  for await (const batch of batches) if (batch.filter(matters).length > 0) yield batch;
 }

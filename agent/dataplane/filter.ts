@@ -70,7 +70,8 @@ export class Filter implements AsyncDisposable {
   readonly #tasks: Promise<void>[];
   readonly #first = Promise.withResolvers<void>();
   readonly #wake: Wake;
-  #known = false;
+  /** What the kernel's own chains were last wanted for. */
+  #rules: FilterRules | undefined;
   #synced = false;
   /** What was asked for since the last flush began. */
   #asked: (() => void)[] = [];
@@ -78,6 +79,7 @@ export class Filter implements AsyncDisposable {
   #applied = 0;
   #flushed = 0;
   #retryInMs = heartbeatMs;
+  #checkAtMs = 0;
 
   private constructor(options: FilterOptions) {
     this.#options = options;
@@ -111,7 +113,7 @@ export class Filter implements AsyncDisposable {
     return this.#first.promise;
   }
 
-  /** From now on this must hold, too. Changes that come together are written together. */
+  /** From now on this must hold, too. Changes that come together are written together. The same `rules` cost nothing. */
   apply(change: ProgramChange, rules: FilterRules): void {
     // A flush that is under way has written its sets already: rules on new sets must not slip into it.
     this.#asked.push(() => this.#want(change, rules));
@@ -134,8 +136,8 @@ export class Filter implements AsyncDisposable {
       }
       for (const name of remove) kernel?.want(name, undefined);
     }
-    if (change.tables.length > 0 || !this.#known) this.#wantHooks(rules);
-    this.#known = true;
+    if (rules !== this.#rules) this.#wantHooks(rules);
+    this.#rules = rules;
   }
 
   /**
@@ -208,11 +210,12 @@ export class Filter implements AsyncDisposable {
   async #run(): Promise<void> {
     const { signal } = this.#stop;
     while (!signal.aborted) {
-      await this.#wake.sleep(this.#retryInMs, signal);
+      const untilCheck = this.#rules ? this.#checkAtMs - this.#options.clock.monotonicMs() : Infinity;
+      await this.#wake.sleep(Math.max(0, Math.min(this.#retryInMs, untilCheck)), signal);
       if (signal.aborted) return;
       try {
         for (const take of this.#asked.splice(0)) take();
-        if (this.#known) await this.#flush(this.#applied);
+        if (this.#rules) await this.#flush(this.#applied);
         this.#waiters.settle();
       } catch (error) {
         this.#options.log.error("policy was not brought into the kernel", { why: messageOf(error) });
@@ -223,7 +226,7 @@ export class Filter implements AsyncDisposable {
 
   async #flush(applied: number): Promise<void> {
     const sets = [...this.#sets.values()], tables = [...this.#tables.values()];
-    for (const one of sets) one.check();
+    this.#checkSets(sets);
     const reports: Report<string>[] = await Promise.all(sets.map((s) => s.flush("make")));
     // A chain that was refused for want of a set may be taken now.
     if (reports.some((r) => r.put > 0)) { for (const table of tables) table.retry(); }
@@ -233,6 +236,14 @@ export class Filter implements AsyncDisposable {
     const waits = reports.flatMap((r) => r.retryInMs ?? []);
     this.#retryInMs = Math.min(heartbeatMs, ...waits.map((ms) => Math.max(ms, 20)));
     this.#report(reports);
+  }
+
+  /** The kernel tells of no change of a set. A look before each write would cost more than most writes. */
+  #checkSets(sets: IpSets[]): void {
+    const now = this.#options.clock.monotonicMs();
+    if (now < this.#checkAtMs) return;
+    this.#checkAtMs = now + heartbeatMs;
+    for (const one of sets) one.check();
   }
 
   #report(reports: Report<string>[]): void {
