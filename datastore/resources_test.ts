@@ -5,7 +5,7 @@ import { isProblem, type ProblemCode } from "../lib/problem.ts";
 import { ensureInitialized } from "./cluster.ts";
 import { apiVersion, type Resource } from "./kind.ts";
 import type { ClusterInformation } from "./kinds/cluster_information.ts";
-import type { GlobalNetworkPolicy } from "./kinds/global_network_policy.ts";
+import type { GlobalNetworkPolicy } from "./kinds/policy.ts";
 import type { IPPool } from "./kinds/ip_pool.ts";
 import type { Tier } from "./kinds/tier.ts";
 import { resourceKey } from "./keys.ts";
