@@ -46,7 +46,11 @@ Deno.test("this node's configuration wins over the cluster's; a value that is no
     stored("FelixConfiguration", "node.n1", { iptablesFilterDenyAction: "Explode", failsafeInboundHostPorts: [] }),
   );
   const { settings, problems } = inputs.parameters();
-  assert.deepEqual(problems, [{ setting: "iptablesFilterDenyAction", value: "Explode" }]);
+  assert.deepEqual(problems, [{
+    object: "FelixConfiguration:node.n1",
+    setting: "iptablesFilterDenyAction",
+    value: "Explode",
+  }]);
   assert.deepEqual([settings.filterDeny, settings.vxlanPort, settings.failsafeIn], ["reject", 8472, []]);
 });
 

@@ -46,7 +46,6 @@ const rows: { [K in keyof Flat]: Row<Flat[K]> } = {
   mtuIpip: ["ipipMTU", integer(0, 65535), 0],
   mtuVxlan4: ["vxlanMTU", integer(0, 65535), 0],
   mtuVxlan6: ["vxlanMTUV6", integer(0, 65535), 0],
-  vxlanVni: ["vxlanVNI", integer(1, 0xffffff), 4096],
   vxlanPort: ["vxlanPort", integer(1, 65535), 4789],
   routeRefreshMs: ["routeRefreshInterval", milliseconds, 90_000],
   interfaceRefreshMs: ["interfaceRefreshInterval", milliseconds, 90_000],
