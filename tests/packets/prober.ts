@@ -21,8 +21,8 @@ export interface Probe {
 export interface Observation {
   /** Names of the places where it came out: one, or none when it was dropped. */
   at: string[];
-  /** How it looked there: addresses (as NAT left them) and TOS. */
-  as?: { src: string; dst: string; tos: number };
+  /** How it looked there: addresses and source port (as NAT left them), and TOS. */
+  as?: { src: string; dst: string; tos: number; srcPort: number };
   /** What came back to the sender: "none", "reset", "echo reply", "unreachable 3", … */
   answer: string;
 }
@@ -120,7 +120,7 @@ export class Prober {
     const observed = this.#probes.get(seen.number)?.observed;
     if (!observed) throw new Error(`a packet of an earlier batch came late to ${end.name}: ${shown(seen)}`);
     observed.at.push(end.name);
-    observed.as ??= { src: formatIp(seen.src), dst: formatIp(seen.dst), tos: seen.tos };
+    observed.as ??= { src: formatIp(seen.src), dst: formatIp(seen.dst), tos: seen.tos, srcPort: seen.srcPort };
   }
 
   #takeAnswer(end: End, seen: Seen): void {

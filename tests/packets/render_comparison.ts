@@ -1,6 +1,7 @@
 import type { NetfilterSettings } from "../../agent/netfilter/model.ts";
 import type { ChainText } from "./loader.ts";
-import { type Observation, shown } from "./prober.ts";
+import { hasPorts } from "./packet.ts";
+import { type Observation, type Probe, shown } from "./prober.ts";
 import type { RenderNetwork } from "./render_network.ts";
 import type { Setup } from "./render_setup.ts";
 
@@ -22,19 +23,24 @@ export class RenderComparison {
     setup: Setup,
     settings: NetfilterSettings,
   ): Promise<Comparison> {
-    await Promise.all([load(this.left, left, setup, settings), load(this.right, right, setup, settings)]);
-    return await this.#probe(setup, 2);
+    const fresh = () => Promise.all([load(this.left, left, setup, settings), load(this.right, right, setup, settings)]);
+    await fresh();
+    const found = await this.#probe(setup, settings);
+    // A packet may have come late, so that what differs is measured again; limits begin anew, too.
+    if (found.differences.length === 0) return found;
+    await fresh();
+    return await this.#probe(setup, settings);
   }
 
   /** Puts chains that should differ into the right network and compares again, in less time; the left one stays. */
   async again(right: readonly ChainText[], setup: Setup, settings: NetfilterSettings): Promise<Comparison> {
     await Promise.all([this.left.loader.forgetFlows(), load(this.right, right, setup, settings)]);
-    return await this.#probe(setup, 1, 50);
+    return await this.#probe(setup, settings, 50);
   }
 
-  /** @param rounds what differs is measured again, as a packet may have come late. */
-  async #probe(setup: Setup, rounds: number, patienceMs?: number): Promise<Comparison> {
+  async #probe(setup: Setup, s: NetfilterSettings, patienceMs?: number): Promise<Comparison> {
     const probes = setup.probes(this.left);
+    const fates = (all: Observation[]) => all.map((o, i) => fate(o, probes[i]!, s)).join("\n");
     const first = await this.left.prober.measure(probes, () => true);
     const second = await this.right.prober.measure(
       setup.probes(this.right),
@@ -42,13 +48,9 @@ export class RenderComparison {
       patienceMs,
     );
     const differences = probes.flatMap((p, i) => {
-      const [a, b] = [fate(first[i]!), fate(second[i]!)];
+      const [a, b] = [fate(first[i]!, p, s), fate(second[i]!, p, s)];
       return a === b ? [] : [`${p.from.name} > ${p.to.name} ${shown(p.frame)}: ${a}; ${b}`];
     });
-    if (differences.length > 0 && rounds > 1) {
-      await Promise.all([this.left.loader.forgetFlows(), this.right.loader.forgetFlows()]);
-      return await this.#probe(setup, rounds - 1);
-    }
     return { packets: probes.length, delivered: first.filter((o) => o.at.length > 0).length, differences };
   }
 }
@@ -77,11 +79,13 @@ async function load(
   await loader.forgetFlows();
 }
 
-const fates = (all: Observation[]): string => all.map(fate).join("\n");
-
-/** Where it came out, how it looked there and what was answered. */
-function fate({ at, as, answer }: Observation): string {
-  return at.length === 0
-    ? `dropped, answer ${answer}`
-    : `at ${at.join()} from ${as!.src} to ${as!.dst} TOS ${as!.tos}, answer ${answer}`;
+/** Where it came out, how it looked there and what was answered. A source port that NAT chose is not told, only whether. */
+function fate({ at, as, answer }: Observation, { frame }: Probe, { natPorts }: NetfilterSettings): string {
+  if (at.length === 0) return `dropped, answer ${answer}`;
+  const { src, dst, tos, srcPort } = as!;
+  const among = natPorts && hasPorts(frame.protocol) && srcPort >= natPorts.min && srcPort <= natPorts.max
+    ? " within the range"
+    : "";
+  const port = at[0] === "host" || srcPort === frame.srcPort ? "kept" : `changed${among}`;
+  return `at ${at.join()} from ${src}, port ${port}, to ${dst} TOS ${tos}, answer ${answer}`;
 }

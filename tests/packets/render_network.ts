@@ -8,7 +8,7 @@ import { HostWire, InterfaceWire } from "./sockets.ts";
 /** Interfaces of the router, as the recorded cases name them, one of a workload that nobody knows, and two others. */
 export const interfaceNames = [
   ...["cali1", "cali1a", "cali1b", "cali2c", "cali0123456789a", "caliother"],
-  ...["eth0", "srv0", "tunl0", "vxlan.calico"],
+  ...["eth0", "srv0", "tunl0", "vxlan.calico", "eth1"],
 ];
 
 /** A router to load chains into, with a place behind each interface that answers for every address. */
