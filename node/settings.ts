@@ -3,6 +3,8 @@ import { isFelixParameter } from "./felix_parameters.ts";
 
 /** Where the settings file lies unless TORTIE_CONFIG_FILE says otherwise. */
 export const settingsFile = "/etc/tortie/tortie.yaml";
+/** Felix's own file, with its parameters; FELIX_CONFIG_FILE names another. */
+export const felixFile = "/etc/calico/felix.cfg";
 
 /** A setting by its environment variable, which is also its name in the file. */
 export interface Setting {
@@ -80,6 +82,8 @@ export const knownSettings: Setting[] = [
   { name: "KUBERNETES_SERVICE_PORT", what: "port of the Kubernetes API" },
   { name: "LOG_LEVEL", what: "log level", values: ["debug", "info", "warn", "warning", "error"] },
   { name: "TORTIE_BIRD_STARTED_BY", what: "who starts BIRD", values: ["us", "systemd"] },
+  { name: "TORTIE_CUT_DENIED_FLOWS", what: "end tracked flows that policy denies", values: yesNo },
+  { name: "FELIX_CONFIG_FILE", what: "where Felix's file lies, default /etc/calico/felix.cfg" },
   { name: "TORTIE_CONFIG_FILE", what: "where the settings file lies" },
   { name: "TORTIE_STATE_DIR", what: "folder of state that lasts, default /var/lib/tortie" },
   { name: "TORTIE_RUN_DIR", what: "folder of sockets, default /run/tortie" },
@@ -112,11 +116,16 @@ export interface Settings {
 export interface SettingSources {
   env: Record<string, string>;
   file?: { path: string; values: Record<string, string> };
+  /** Felix's file: its parameters, weaker than both. */
+  felix?: { path: string; values: Record<string, string> };
   /** True for the name of a Felix parameter after `FELIX_`; default: every name is one. */
   isFelixParameter?(name: string): boolean;
 }
 
-/** Joins environment and file; the environment wins, an empty variable counts as not set. Pure. */
+/**
+ * Joins environment and files; the environment wins, an empty variable counts as not set. Felix's parameters are found
+ * in any case, as `FELIX_<PARAMETER>`. Pure.
+ */
 export function readSettings(sources: SettingSources): Settings {
   const known = new Map(knownSettings.map((s) => [s.name, s]));
   const reports: SettingReport[] = [];
@@ -124,11 +133,15 @@ export function readSettings(sources: SettingSources): Settings {
   const take = (where: string, name: string, value: string, foreign: boolean) => {
     const why = objection(known.get(name), name, value, foreign, sources.isFelixParameter);
     if (why) reports.push({ name, where, why });
-    if (value !== "" && !values.has(name)) values.set(name, value);
+    const called = /^felix_/i.test(name) ? name.toUpperCase() : name;
+    if (value !== "" && !values.has(called)) values.set(called, value);
   };
   for (const [name, value] of Object.entries(sources.env)) take("environment", name, value, true);
   for (const [name, value] of Object.entries(sources.file?.values ?? {})) {
     take(sources.file!.path, name, value, false);
+  }
+  for (const [name, value] of Object.entries(sources.felix?.values ?? {})) {
+    take(sources.felix!.path, `FELIX_${name}`, value, false);
   }
   return { get: (name) => values.get(name), names: () => [...values.keys()], reports };
 }
@@ -187,13 +200,35 @@ const notUnderstood = (where: string, why: string): Problem =>
     todo: "Write one `NAME: value` a line, with the names of the environment variables",
   });
 
-/** Reads this process's environment and the settings file, which may be missing. @throws Problem "bad-input". */
+/**
+ * Reads Felix's file: `Parameter = value` lines, sections without meaning, `#` and `;` begin comments; a later line wins.
+ * Source: Calico's felix/config/file_loader.go.
+ * @throws Problem "bad-input" with the line.
+ */
+export function parseFelixFile(path: string, text: string): Record<string, string> {
+  const values: Record<string, string> = {};
+  for (const [i, raw] of text.split(/\r?\n/).entries()) {
+    const line = raw.trim();
+    if (line === "" || /^[#;]/.test(line) || /^\[.*\]$/.test(line)) continue;
+    const parts = /^([^=:]+?)\s*[=:]\s*(.*)$/.exec(line);
+    if (!parts) throw notUnderstood(`${path}:${i + 1}`, `"${line}" is no \`name = value\``);
+    const plain = parts[2]!.replace(/\s+[#;].*$/, "");
+    values[parts[1]!] = /^(["'`])(.*)\1$/.exec(plain)?.[2] ?? plain;
+  }
+  return values;
+}
+
+/** Reads this process's environment and the settings files, which may be missing. @throws Problem "bad-input". */
 export async function loadSettings(): Promise<Settings> {
   const env = Deno.env.toObject();
-  const path = env.TORTIE_CONFIG_FILE || settingsFile;
-  const text = await readText(path);
-  if (text === undefined) return readSettings({ env, isFelixParameter });
-  return readSettings({ env, file: { path, values: await parseSettings(path, text) }, isFelixParameter });
+  const path = env.TORTIE_CONFIG_FILE || settingsFile, felixPath = env.FELIX_CONFIG_FILE || felixFile;
+  const text = await readText(path), felix = await readText(felixPath);
+  return readSettings({
+    env,
+    ...(text !== undefined && { file: { path, values: await parseSettings(path, text) } }),
+    ...(felix !== undefined && { felix: { path: felixPath, values: parseFelixFile(felixPath, felix) } }),
+    isFelixParameter,
+  });
 }
 
 async function readText(path: string): Promise<string | undefined> {

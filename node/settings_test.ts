@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { knownSettings, readSettings } from "./settings.ts";
+import { knownSettings, parseFelixFile, readSettings } from "./settings.ts";
 
 Deno.test("the environment wins over the file, and an empty variable counts as not set", () => {
   const settings = readSettings({
@@ -49,4 +49,21 @@ Deno.test("Felix's parameters are known by their own list", () => {
 
 Deno.test("no setting is declared twice", () => {
   assert.equal(new Set(knownSettings.map((s) => s.name)).size, knownSettings.length);
+});
+
+Deno.test("Felix's file is read below environment and our file; names of parameters in any case", () => {
+  const text = "[global]\n# comment\nLogPrefix = from-file ; why\nChainInsertMode: append\n\n[other]\n" +
+    'EtcdEndpoints="http://a:1"\nLogPrefix = later\nHealthHost = \nMaxIpsetSize=5\n';
+  const values = parseFelixFile("/t.cfg", text);
+  const etcd = { EtcdEndpoints: "http://a:1", HealthHost: "" };
+  assert.deepEqual(values, { LogPrefix: "later", ChainInsertMode: "append", MaxIpsetSize: "5", ...etcd });
+  const settings = readSettings({
+    env: { Felix_chainInsertMode: "insert", FELIX_MAXIPSETSIZE: "" },
+    file: { path: "/t.yaml", values: { FELIX_LogPrefix: "ours" } },
+    felix: { path: "/t.cfg", values },
+  });
+  assert.equal(settings.get("FELIX_CHAININSERTMODE"), "insert");
+  assert.equal(settings.get("FELIX_LOGPREFIX"), "ours");
+  assert.equal(settings.get("FELIX_MAXIPSETSIZE"), "5");
+  assert.throws(() => parseFelixFile("/t.cfg", "a = 1\nb\n"), /b/);
 });
