@@ -5,7 +5,7 @@ import { createLog } from "../lib/log.ts";
 import { MemoryStore } from "../datastore/memory.ts";
 import { Resources } from "../datastore/resources.ts";
 import { watchAddresses } from "./address_watch.ts";
-import { newResource } from "./cluster.ts";
+import { newResource } from "../datastore/cluster.ts";
 import type { LocalInterface } from "./interfaces.ts";
 import { readSettings } from "./settings.ts";
 

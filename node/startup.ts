@@ -3,7 +3,7 @@ import { readIfThere, writeDurably } from "../lib/durable_file.ts";
 import { isProblem, messageOf } from "../lib/problem.ts";
 import type { Node } from "../datastore/kinds/node.ts";
 import type { Store } from "../datastore/store.ts";
-import { clusterDefaults, newResource, randomGuid } from "./cluster.ts";
+import { clusterDefaults, newResource, randomGuid } from "../datastore/cluster.ts";
 import { defaultPools } from "./default_pools.ts";
 import { type Wanted, Writer, type WriterParts } from "./ensure.ts";
 import { ensureOwnNode, type KubernetesFacts, nodeWishes, type OwnNodeParts } from "./own_node.ts";

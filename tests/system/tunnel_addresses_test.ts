@@ -7,7 +7,7 @@ import { Resources } from "../../datastore/resources.ts";
 import type { Store } from "../../datastore/store.ts";
 import { Allocator } from "../../ipam/commit.ts";
 import { coldReader } from "../../ipam/view.ts";
-import { newResource } from "../../node/cluster.ts";
+import { newResource } from "../../datastore/cluster.ts";
 import { ensureTunnelAddresses } from "../../node/tunnel_addresses.ts";
 import { type Etcd, startEtcd } from "../lab/etcd.ts";
 

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import type { Resource } from "../datastore/kind.ts";
+import type { Resource } from "./kind.ts";
 import { clusterDefaults, newResource, randomGuid, withWords } from "./cluster.ts";
 
 const facts = { node: "alpha", clusterType: "k8s,bgp", guid: () => "0".repeat(32) };
