@@ -94,6 +94,7 @@ function raw(s: NetfilterSettings): Chain[] {
       rules: [
         ...failsafes(s, s.failsafeIn, "source", "destination"),
         ...failsafes(s, s.failsafeOut, "source", "source"),
+        ...discovery(s),
       ],
     },
     {
@@ -101,6 +102,7 @@ function raw(s: NetfilterSettings): Chain[] {
       rules: [
         ...failsafes(s, s.failsafeOut, "destination", "destination"),
         ...failsafes(s, s.failsafeIn, "destination", "source"),
+        ...discovery(s),
       ],
     },
     {
@@ -304,9 +306,24 @@ function workloadToHost(s: NetfilterSettings): NetRule[] {
 
 function failsafeChains(s: NetfilterSettings): [Chain, Chain] {
   return [
-    { name: "cali-failsafe-in", rules: failsafes(s, s.failsafeIn, "source", "destination") },
-    { name: "cali-failsafe-out", rules: failsafes(s, s.failsafeOut, "destination", "destination") },
+    { name: "cali-failsafe-in", rules: [...failsafes(s, s.failsafeIn, "source", "destination"), ...discovery(s)] },
+    {
+      name: "cali-failsafe-out",
+      rules: [...failsafes(s, s.failsafeOut, "destination", "destination"), ...discovery(s)],
+    },
   ];
+}
+
+/** ICMPv6 without which no other packet finds its way: router solicitation and advertisement, neighbours' too (RFC 4861). */
+export const discoveryTypes = [133, 134, 135, 136];
+
+/**
+ * DIFFERS: IPv6 neighbour discovery passes beside the failsafe ports, also when there are none. Calico drops it at a host
+ * endpoint whose policies do not allow it, and then the failsafe ports are out of reach as soon as a neighbour is forgotten.
+ */
+function discovery(s: NetfilterSettings): NetRule[] {
+  if (s.family === 4) return [];
+  return discoveryTypes.map((type) => line([{ is: "protocol", protocol: 58 }, { is: "icmp", type }], { is: "accept" }));
 }
 
 /** @param peer the end whose network an entry names; @param port the end whose port it is. */
