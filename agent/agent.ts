@@ -3,6 +3,8 @@ import type { Health } from "../lib/health.ts";
 import type { Logger } from "../lib/log.ts";
 import type { Dataplane } from "./dataplane/apply.ts";
 import { NetworkInputs } from "./network/inputs.ts";
+import { BrokenValues, brokenWords, Refusals } from "./refusals.ts";
+import { problemsByObject } from "./settings.ts";
 
 /** What the agent works with. */
 export interface AgentOptions {
@@ -15,6 +17,8 @@ export interface AgentOptions {
   /** Felix's parameters: FELIX_<PARAMETER>. */
   env: (name: string) => string | undefined;
   log: Logger;
+  /** Where what is not in force is told; default: the log. */
+  refusals?: Refusals;
   /** Part "agent" reports here. */
   health: Health;
   signal: AbortSignal;
@@ -27,20 +31,22 @@ export interface AgentOptions {
  */
 export async function runAgent(options: AgentOptions): Promise<void> {
   const { mirror, dataplane, log, health, signal } = options;
-  const inputs = new NetworkInputs(options);
+  const { refusals = new Refusals(log) } = options;
+  const inputs = new NetworkInputs(options), values = new BrokenValues();
   health.register("agent");
   let pending = false;
   for await (const changes of mirror.changes(signal)) {
     const { changed, broken } = inputs.update(changes);
-    for (const [key, why] of broken) log.warn("value not understood, last good one stays", { key, why });
+    refusals.set("network's values", values.update(changes, broken), brokenWords);
     pending ||= changed || changes.resync;
     const ready = inputs.ready();
     health.report("agent", ready, "the cluster is not ready: ClusterInformation has no datastoreReady");
     if (!ready) log.warn("cluster is not ready, nothing new is programmed");
     if (!ready || !pending) continue;
     pending = false;
-    const { desired, problems } = inputs.desired();
-    for (const { setting, value } of problems) log.warn("setting not understood", { setting, value: String(value) });
+    const { desired, problems, findings } = inputs.desired();
+    refusals.set("network's settings", problemsByObject(problems), "setting not understood");
+    for (const { node, why } of findings) log.warn("node is not reachable as it says", { of: node, why });
     dataplane.apply(desired);
   }
 }

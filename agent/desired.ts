@@ -1,4 +1,4 @@
-import type { Cidr, Ip } from "../lib/ip.ts";
+import type { Cidr, Family, Ip } from "../lib/ip.ts";
 
 /** An endpoint of this node as its network needs it: addresses, interface, MAC. */
 export interface LocalEndpoint {
@@ -16,6 +16,33 @@ export interface LocalEndpoint {
 
 /** A way to carry pods' packets to other nodes; VXLAN by the version of the outer packet. */
 export type Encapsulation = "ipip" | "vxlan4" | "vxlan6";
+
+/** A node's end of the VXLAN of one IP version. */
+export interface Vtep {
+  /** Its address inside the tunnel. */
+  ip: Ip;
+  /** `aa:bb:cc:dd:ee:ff` */
+  mac: string;
+  /** The node's address, which outer packets go to. */
+  host: Ip;
+}
+
+/** This node's end of a tunnel. */
+export interface OwnTunnel {
+  /** Its address inside the tunnel. */
+  ip: Ip;
+  /** VXLAN only. */
+  mac: string | undefined;
+}
+
+/** How packets to addresses of other nodes leave this one. */
+export interface ClusterRoute {
+  dst: Cidr;
+  /** Straight to the node's own address, or into a tunnel. */
+  by: "direct" | "ipip" | "vxlan";
+  /** Next hop: the node's address, for VXLAN its VTEP's; undefined = `dst` is the VTEP itself. */
+  via: Ip | undefined;
+}
 
 /** Settings that the network of this node depends on; all from FelixConfiguration and the environment. */
 export interface NetworkSettings {
@@ -42,6 +69,12 @@ export interface NetworkSettings {
   mtuInterfacePattern: string;
   /** MTU of each tunnel; 0 = that of the host less the tunnel's overhead. */
   tunnelMtu: Record<Encapsulation, number>;
+  /** Switches IPIP, and VXLAN of IPv4, on or off, whatever the pools say; undefined = the pools decide. */
+  ipipEnabled: boolean | undefined;
+  vxlanEnabled: boolean | undefined;
+  /** VXLAN network identifier and outer UDP port. */
+  vxlanVni: number;
+  vxlanPort: number;
   /** Between two looks at everything, in milliseconds: routes, and interfaces with their switches. */
   routeRefreshMs: number;
   interfaceRefreshMs: number;
@@ -49,7 +82,7 @@ export interface NetworkSettings {
 
 /**
  * What must hold on this node: the seam between knowing and doing. A dataplane gets the whole of it each time and finds
- * out itself what to change. Policies, sets and tunnels join here.
+ * out itself what to change. Policies and sets are in desired_policy.ts.
  */
 export interface Desired {
   /** By key. */
@@ -58,5 +91,13 @@ export interface Desired {
   blackholes: readonly Cidr[];
   /** Those that any pool uses. */
   encapsulations: ReadonlySet<Encapsulation>;
+  /** This node's addresses, by which its own interface to the others is found. */
+  ownAddresses: Partial<Record<Family, Ip>>;
+  /** This node's ends of the tunnels that are on. */
+  tunnels: Partial<Record<Encapsulation, OwnTunnel>>;
+  /** The other nodes' ends of the VXLANs, by version of the outer packet. */
+  vteps: Record<Family, readonly Vtep[]>;
+  /** By `dst`. The same object as long as nothing in it changed. */
+  clusterRoutes: ReadonlyMap<string, ClusterRoute>;
   settings: NetworkSettings;
 }

@@ -1,8 +1,12 @@
+import { sameIp } from "../../lib/ip.ts";
 import { table } from "../../kernel/rtnetlink/route.ts";
 import type { Change } from "../../kernel/rtnetlink/changes.ts";
+import { type Address, addressKey } from "../../kernel/rtnetlink/address.ts";
+import { type Forwarding, forwardingKey } from "../../kernel/rtnetlink/forwarding.ts";
+import type { Link } from "../../kernel/rtnetlink/link.ts";
 import { type Neighbour, neighbourKey } from "../../kernel/rtnetlink/neighbour.ts";
 import { type Route, routeKey, sameRoute } from "../../kernel/rtnetlink/route.ts";
-import { type Ownership, ownsNeighbour, ownsRoute } from "../network/local_routes.ts";
+import { isTunnelName, type Ownership, ownsAddress, ownsNeighbour, ownsRoute } from "../network/ownership.ts";
 import type { WantedNetwork } from "../network/wanted.ts";
 import type { KernelPorts } from "./_ports.ts";
 
@@ -14,7 +18,13 @@ import type { KernelPorts } from "./_ports.ts";
 export function doubtAfter(change: Change, wanted: WantedNetwork, ports: KernelPorts, ours: Ownership): boolean {
   switch (change.what) {
     case "link":
-      return doubtLink(change.link.index, change.removed, change.link.up, wanted, ports);
+      return isTunnelName(change.link.name)
+        ? doubtTunnel(change.link, change.removed, wanted, ports)
+        : doubtLink(change.link.index, change.removed, change.link.up, wanted, ports);
+    case "address":
+      return doubtAddress(change.address, change.removed, wanted, ports, ours);
+    case "forwarding":
+      return doubtForwarding(change.forwarding, change.removed, wanted, ports);
     case "route":
       return doubtRoute(change.route, change.removed, wanted, ports, ours);
     case "neighbour":
@@ -24,6 +34,40 @@ export function doubtAfter(change: Change, wanted: WantedNetwork, ports: KernelP
     default:
       return false;
   }
+}
+
+/** What cannot be seen in a link (a VXLAN's number) changes only with the device. */
+function doubtTunnel(link: Link, removed: boolean, wanted: WantedNetwork, ports: KernelPorts): boolean {
+  const want = wanted.tunnels.get(link.name);
+  const fits = want
+    ? !removed && link.up === want.up && link.kind === want.kind && (!want.mac || link.mac === want.mac) &&
+      link.mtuBytes === want.mtuBytes
+    : removed;
+  if (fits) return false;
+  ports.tunnels.doubt();
+  ports.doubtTunnels();
+  return true;
+}
+
+function doubtAddress(
+  address: Address,
+  removed: boolean,
+  wanted: WantedNetwork,
+  ports: KernelPorts,
+  ours: Ownership,
+): boolean {
+  const isWanted = wanted.addresses.has(addressKey(address));
+  const fits = isWanted ? !removed : removed || !ownsAddress(address, ours);
+  if (!fits) ports.addresses.doubt();
+  return !fits;
+}
+
+function doubtForwarding(entry: Forwarding, removed: boolean, wanted: WantedNetwork, ports: KernelPorts): boolean {
+  if (!wanted.forwarders.includes(entry.index)) return false;
+  const want = wanted.forwarding.get(forwardingKey(entry));
+  const fits = want ? !removed && sameIp(want.ip, entry.ip) : removed;
+  if (!fits) ports.forwarding.doubt();
+  return !fits;
 }
 
 /** The kernel drops routes of an interface that goes down without telling of the IPv4 ones. */
@@ -56,12 +100,15 @@ function doubtNeighbour(
   ports: KernelPorts,
   ours: Ownership,
 ): boolean {
-  if (neighbour.ip.v !== 4 || neighbour.proxy) return false;
-  const want = wanted.neighbours.get(neighbourKey(neighbour));
+  if (neighbour.proxy) return false;
+  const [port, all] = neighbour.ip.v === 4
+    ? [ports.neighbours, wanted.neighbours]
+    : [ports.neighbours6, wanted.neighbours6];
+  const want = all.get(neighbourKey(neighbour));
   const fits = want
     ? !removed && neighbour.permanent && neighbour.mac === want.mac
     : removed || !neighbour.permanent || !ownsNeighbour(neighbour, ours);
-  if (!fits) ports.neighbours.doubt();
+  if (!fits) port.doubt();
   return !fits;
 }
 

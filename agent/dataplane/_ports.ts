@@ -1,14 +1,25 @@
 import type { Clock } from "../../lib/clock.ts";
+import type { Family } from "../../lib/ip.ts";
 import { Problem } from "../../lib/problem.ts";
 import { type Counts, type Port, Reconciler, type Report } from "../../kernel/reconcile.ts";
 import { filePort } from "../../kernel/files.ts";
 import { sysctlPort } from "../../kernel/sysctl.ts";
+import { addressPort } from "../../kernel/rtnetlink/address.ts";
+import { forwardingPort } from "../../kernel/rtnetlink/forwarding.ts";
 import { linkStatePort } from "../../kernel/rtnetlink/link.ts";
 import { neighbourPort } from "../../kernel/rtnetlink/neighbour.ts";
 import { routePort } from "../../kernel/rtnetlink/route.ts";
 import type { RtSocket } from "../../kernel/rtnetlink/socket.ts";
+import { tunnelDevicePort } from "../../kernel/rtnetlink/tunnel_device.ts";
 import type { NetworkSettings } from "../desired.ts";
-import { type Ownership, ownsNeighbour, ownsRoute } from "../network/local_routes.ts";
+import {
+  ownDevices,
+  type Ownership,
+  ownsAddress,
+  ownsNeighbour,
+  ownsRoute,
+  tunnelNames,
+} from "../network/ownership.ts";
 import type { EndpointEntries, WantedNetwork } from "../network/wanted.ts";
 
 /** Whether one sort of thing in the kernel is as wanted. */
@@ -25,7 +36,10 @@ export interface PortStatus {
  * pass (chains and sets join there); what is after it needs the interface up.
  * DIFFERS: Calico's CNI plugin raises the interface itself, and Calico leaves it down when someone sets it down.
  */
-const order = ["files", "sysctls", "links", "neighbours", "routes4", "routes6"] as const;
+const order = [
+  ...["files", "sysctls", "tunnels", "links"] as const,
+  ...["addresses", "neighbours", "neighbours6", "forwarding", "routes4", "routes6"] as const,
+];
 type Name = typeof order[number];
 const raise: Name = "links";
 
@@ -50,8 +64,12 @@ export class KernelPorts {
   #active: Name[] = [];
   readonly files;
   readonly sysctls;
+  readonly tunnels;
   readonly links;
+  readonly addresses;
   readonly neighbours;
+  readonly neighbours6;
+  readonly forwarding;
   readonly routes4;
   readonly routes6;
 
@@ -65,7 +83,16 @@ export class KernelPorts {
     this.files = new Reconciler(filePort("files", () => (mtuFile === undefined ? [] : [mtuFile])), { clock, random });
     this.sysctls = new Reconciler(sysctlPort(() => options.wanted()?.sysctls ?? empty, clock), { clock, random });
     this.links = acked(linkStatePort(socket, () => options.wanted()?.links.keys() ?? []));
-    this.neighbours = acked(neighbourPort(socket, 4, (n) => ownsNeighbour(n, options.ownership())));
+    const ownNeighbours = (v: Family) => acked(neighbourPort(socket, v, (n) => ownsNeighbour(n, options.ownership())));
+    this.neighbours = ownNeighbours(4);
+    this.neighbours6 = ownNeighbours(6);
+    this.tunnels = acked(tunnelDevicePort(socket, {
+      ours: ownDevices,
+      shared: new Set([tunnelNames.ipip]),
+      wanted: () => options.wanted()?.tunnels.keys() ?? [],
+    }));
+    this.addresses = acked(addressPort(socket, (a) => ownsAddress(a, options.ownership())));
+    this.forwarding = acked(forwardingPort(socket, () => options.wanted()?.forwarders ?? []));
     this.routes4 = acked(routePort(socket, { family: 4, owns }));
     this.routes6 = acked(routePort(socket, { family: 6, owns }));
   }
@@ -75,17 +102,25 @@ export class KernelPorts {
     this.files.wantAll(wanted.files);
     this.sysctls.wantAll(wanted.sysctls);
     this.links.wantAll(wanted.links);
+    this.tunnels.wantAll(wanted.tunnels);
+    this.addresses.wantAll(wanted.addresses);
     this.neighbours.wantAll(wanted.neighbours);
+    this.neighbours6.wantAll(wanted.neighbours6);
+    this.forwarding.wantAll(wanted.forwarding);
     this.routes4.wantAll(wanted.routes4);
     this.routes6.wantAll(wanted.routes6);
   }
 
-  /** Makes what must hold before packets pass, then raises. `raised` = some interface is up that was not. */
+  /**
+   * Makes what must hold before packets pass, then raises. `raised` = some interface is there or up that was not: what
+   * was on one that it replaces is gone without a word.
+   */
   async makeBeforeRoutes(): Promise<{ raised: boolean; reports: Report[] }> {
     const reports: Report[] = [];
     for (const name of order.slice(0, order.indexOf(raise) + 1)) reports.push(await this[name].flush("make"));
-    const { put, failed } = reports.at(-1)!;
-    return { raised: put > failed.size, reports };
+    const [tunnels, links] = reports.slice(-2) as [Report, Report];
+    if (tunnels.put > 0) this.doubtTunnels();
+    return { raised: links.put > links.failed.size || tunnels.put > 0, reports };
   }
 
   /** Makes the rest, then breaks everything backwards. */
@@ -117,12 +152,18 @@ export class KernelPorts {
 
   /** Somebody may have changed routes or neighbours. */
   doubtRoutes(): void {
-    for (const name of ["neighbours", "routes4", "routes6"] as const) this[name].doubt();
+    for (const name of ["neighbours", "neighbours6", "forwarding", "routes4", "routes6"] as const) this[name].doubt();
+  }
+
+  /** A tunnel's device changed: so may have all that is on it. */
+  doubtTunnels(): void {
+    this.addresses.doubt();
+    this.doubtRoutes();
   }
 
   /** Somebody may have changed interfaces or their switches. */
   doubtInterfaces(): void {
-    for (const name of ["files", "sysctls", "links"] as const) this[name].doubt();
+    for (const name of ["files", "sysctls", "tunnels", "links", "addresses"] as const) this[name].doubt();
   }
 
   /**
@@ -168,6 +209,7 @@ export class KernelPorts {
 
 /** Routes may be switched off as a whole, and IPv6: then what is there stays as it is. */
 function isActive(name: Name, settings: NetworkSettings): boolean {
+  if (name === "neighbours6") return settings.ipv6;
   if (name === "routes6") return settings.ipv6 && !settings.routeSyncDisabled;
   return name === "routes4" || name === "neighbours" ? !settings.routeSyncDisabled : true;
 }

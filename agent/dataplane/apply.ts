@@ -1,16 +1,19 @@
 import type { Clock } from "../../lib/clock.ts";
 import type { Health } from "../../lib/health.ts";
 import type { Logger } from "../../lib/log.ts";
+import { type Ip, sameIp } from "../../lib/ip.ts";
 import { messageOf, Problem } from "../../lib/problem.ts";
 import { kernelFeatures } from "../../kernel/features.ts";
 import type { Counts } from "../../kernel/reconcile.ts";
 import { readSysctl } from "../../kernel/sysctl.ts";
 import { type Change, changes } from "../../kernel/rtnetlink/changes.ts";
+import { listAddresses } from "../../kernel/rtnetlink/address.ts";
 import { getLink, getPeer, listLinks } from "../../kernel/rtnetlink/link.ts";
 import { RtSocket } from "../../kernel/rtnetlink/socket.ts";
 import type { Desired, LocalEndpoint } from "../desired.ts";
 import { Interfaces } from "../network/interfaces.ts";
-import { graceMs, isPodInterface, type Ownership } from "../network/local_routes.ts";
+import { graceMs, isPodInterface, type Ownership } from "../network/ownership.ts";
+import { ClusterRouteEntries } from "../network/tunnels.ts";
 import { type WantedNetwork, wantedNetwork } from "../network/wanted.ts";
 import { doubtAfter } from "./_drift.ts";
 import { EndedFlows } from "./_flows.ts";
@@ -59,6 +62,7 @@ export class Dataplane implements AsyncDisposable {
   readonly #options: DataplaneOptions;
   readonly #socket = RtSocket.open();
   readonly #interfaces = new Interfaces();
+  readonly #clusterEntries = new ClusterRouteEntries();
   readonly #ports: KernelPorts;
   readonly #waiters: Waiters;
   readonly #flows: EndedFlows;
@@ -170,6 +174,9 @@ export class Dataplane implements AsyncDisposable {
         interesting = true;
       } else if (change.what === "link") {
         interesting = this.#interfaces.update(change.link, change.removed, now) || interesting;
+      } else if (change.what === "address") {
+        const news = this.#interfaces.updateAddress(change.address, change.removed);
+        interesting = (news && this.#isOwnAddress(change.address.ip)) || interesting;
       }
       if (this.#wanted) interesting = doubtAfter(change, this.#wanted, this.#ports, this.#ownership()) || interesting;
     }
@@ -220,7 +227,9 @@ export class Dataplane implements AsyncDisposable {
 
   #want(desired: Desired): void {
     const { mtuFile } = this.#options;
-    this.#wanted = wantedNetwork(desired, { interfaces: this.#interfaces, rpFilter: this.#rpFilter, mtuFile });
+    this.#wanted = wantedNetwork(desired, {
+      ...{ interfaces: this.#interfaces, rpFilter: this.#rpFilter, mtuFile, clusterEntries: this.#clusterEntries },
+    });
     this.#known = new Set(
       [...this.#known].filter((index) => this.#interfaces.at(index)).concat(
         ...this.#wanted.links.keys(),
@@ -240,6 +249,13 @@ export class Dataplane implements AsyncDisposable {
 
   #lookAtLinks(): void {
     this.#interfaces.replace(listLinks(this.#socket).values(), this.#options.clock.monotonicMs());
+    this.#interfaces.replaceAddresses(listAddresses(this.#socket));
+  }
+
+  /** By this node's own address the interface to the other nodes is found. */
+  #isOwnAddress(ip: Ip): boolean {
+    const own = this.#desired?.ownAddresses[ip.v];
+    return own !== undefined && sameIp(own, ip);
   }
 
   /** Why an endpoint is not in force yet; undefined = it is. @throws Problem when the kernel refused a part of it. */

@@ -1,18 +1,31 @@
-import { bits, type Cidr, compareIp, contains, tryParseCidrOrIp, tryParseIp, tryParseMac } from "../../lib/ip.ts";
+import {
+  bits,
+  type Cidr,
+  compareIp,
+  contains,
+  type Family,
+  tryParseCidrOrIp,
+  tryParseIp,
+  tryParseMac,
+} from "../../lib/ip.ts";
 import { isObject, parseJson } from "../../lib/json64.ts";
 import { messageOf } from "../../lib/problem.ts";
 import { decodeResource, isUndecodable } from "../../datastore/codec.ts";
 import type { Resource } from "../../datastore/kind.ts";
-import { affinityPrefix, kindPrefix, parseKey, resourceKey } from "../../datastore/keys.ts";
+import { blockPrefix } from "../../datastore/ipam_keys.ts";
+import { affinityPrefix, kindPrefix, ownerOf, parseKey, resourceKey } from "../../datastore/keys.ts";
 import { parseEndpointName } from "../../datastore/names.ts";
 import type { KeyValue } from "../../datastore/store.ts";
 import type { Changes } from "../../datastore/mirror.ts";
+import { decodeBlock } from "../../ipam/block.ts";
 import { encapsulationOf } from "../../ipam/pools/encapsulation.ts";
 import { decodePool, type Pool } from "../../ipam/pools/pool.ts";
 import { routeOwner } from "../../ipam/pools/route_owner.ts";
-import type { Desired, Encapsulation, LocalEndpoint } from "../desired.ts";
+import type { Desired, Encapsulation, LocalEndpoint, NetworkSettings, OwnTunnel } from "../desired.ts";
 import { FelixSources } from "../felix_sources.ts";
 import type { SettingProblem } from "../settings.ts";
+import { type ClusterNode, clusterNode, type ResolvedNodes, resolveNodes } from "./cluster_nodes.ts";
+import { ClusterRoutes, ownedIn, type RouteContext } from "./cluster_routes.ts";
 import { networkSettings } from "./settings.ts";
 
 /** What does not come from the datastore. */
@@ -25,13 +38,22 @@ export interface LocalFacts {
 
 type Spec = Record<string, unknown>;
 
-/** Who keeps the values below a prefix. `read` throws when it cannot. */
+/** What must hold, and what is wrong with what was said. */
+export interface DesiredNetwork {
+  desired: Desired;
+  /** Settings that are not understood. */
+  problems: SettingProblem[];
+  /** Nodes that cannot be reached as they say. */
+  findings: ResolvedNodes["findings"];
+}
+
+/** Who keeps the values below a prefix. `read` throws when it cannot; false = nothing that matters changed. */
 interface KeyReader {
   prefix: string;
   /** Default: all keys below it. */
   concerns?: (key: string) => boolean;
-  read: (kv: KeyValue) => void;
-  drop: (key: string) => void;
+  read: (kv: KeyValue) => boolean | void;
+  drop: (key: string) => boolean | void;
 }
 
 /**
@@ -47,17 +69,29 @@ export class NetworkInputs {
   readonly #specs = new Map<string, Spec>();
   readonly #felix: FelixSources;
   readonly #unread = new Map<string, string>();
+  readonly #nodes = new Map<string, ClusterNode>();
+  readonly #routes = new ClusterRoutes();
+  /** Undefined = pools, nodes or settings changed since it was made. */
+  #context: RouteContext | undefined;
   readonly #readers: KeyReader[];
 
   constructor(facts: LocalFacts) {
     this.#facts = facts;
     this.#felix = new FelixSources(facts.node, facts.env);
     const dropFrom = (map: Map<string, unknown>) => (key: string) => void map.delete(key);
-    const specs = (prefix: string) => ({
+    /** All routes depend on these. */
+    const basic = (prefix: string, map: Map<string, unknown>, read: (kv: KeyValue) => unknown): KeyReader => ({
       prefix,
-      read: (kv: KeyValue) => void this.#specs.set(kv.key, resourceOf(kv).spec as Spec),
-      drop: dropFrom(this.#specs),
+      read: (kv) => {
+        map.set(kv.key, read(kv));
+        this.#context = undefined;
+      },
+      drop: (key) => {
+        map.delete(key);
+        this.#context = undefined;
+      },
     });
+    const specs = (prefix: string) => basic(prefix, this.#specs, (kv) => resourceOf(kv).spec);
     this.#readers = [
       {
         prefix: kindPrefix("WorkloadEndpoint"),
@@ -65,11 +99,17 @@ export class NetworkInputs {
         read: (kv) => void this.#endpoints.set(kv.key, endpointOf(kv.key, resourceOf(kv))),
         drop: dropFrom(this.#endpoints),
       },
-      { prefix: affinityPrefix(facts.node), read: (kv) => this.#readAffinity(kv), drop: dropFrom(this.#blocks) },
       {
-        prefix: kindPrefix("IPPool"),
-        read: (kv) => void this.#pools.set(kv.key, decodePool(kv)),
-        drop: dropFrom(this.#pools),
+        prefix: affinityPrefix(ownerOf(facts.node)),
+        read: (kv) => this.#readAffinity(kv),
+        drop: dropFrom(this.#blocks),
+      },
+      basic(kindPrefix("IPPool"), this.#pools, decodePool),
+      { prefix: kindPrefix("Node"), read: (kv) => this.#readNode(kv), drop: (key) => this.#dropNode(key) },
+      {
+        prefix: blockPrefix,
+        read: (kv) => this.#routes.set(kv.key, ownedIn(decodeBlock(kv.value, kv.key))),
+        drop: (key) => this.#routes.set(key, undefined),
       },
       ...["BGPConfiguration", "ClusterInformation"].map((kind) => specs(kindPrefix(kind))),
     ];
@@ -83,13 +123,14 @@ export class NetworkInputs {
     const { changed: felixChanged, broken } = this.#felix.update({ set, deleted });
     for (const [key, why] of broken) this.#unread.set(key, why);
     let changed = felixChanged;
+    if (felixChanged) this.#context = undefined;
     for (const kv of set) {
       const reader = this.#readerOf(kv.key);
       if (!reader) continue;
       try {
-        reader.read(kv);
+        const matters = reader.read(kv) !== false;
         this.#unread.delete(kv.key);
-        changed = true;
+        changed ||= matters;
       } catch (error) {
         broken.set(kv.key, messageOf(error));
         this.#unread.set(kv.key, messageOf(error));
@@ -97,9 +138,9 @@ export class NetworkInputs {
     }
     for (const key of deleted) {
       const reader = this.#readerOf(key);
-      reader?.drop(key);
+      const matters = reader !== undefined && reader.drop(key) !== false;
       this.#unread.delete(key);
-      changed ||= reader !== undefined;
+      changed ||= matters;
     }
     return { changed, broken };
   }
@@ -119,40 +160,71 @@ export class NetworkInputs {
     return this.#unread;
   }
 
-  /** What must hold on this node, and settings that are not understood. */
-  desired(): { desired: Desired; problems: SettingProblem[] } {
-    const { programClusterRoutes, ...found } = networkSettings(this.#felix.sources());
-    const { settings, problems } = found;
-    const endpoints = new Map(this.#endpoints);
-    const encapsulations = this.#encapsulations();
+  /** What must hold on this node, and what cannot. */
+  desired(): DesiredNetwork {
+    const { programClusterRoutes, settings, problems } = networkSettings(this.#felix.sources());
+    this.#context ??= this.#newContext(programClusterRoutes);
+    const { nodes } = this.#context;
+    const encapsulations = this.#encapsulations(settings);
+    const vteps = (v: Family) => [...nodes.others.values()].flatMap((n) => n.vtep[v] ?? []);
+    const desired: Desired = {
+      endpoints: new Map(this.#endpoints),
+      blackholes: this.#blackholes(this.#context),
+      ...{ encapsulations, settings },
+      ownAddresses: { 4: nodes.own?.address[4]?.ip, 6: nodes.own?.address[6]?.ip },
+      tunnels: Object.fromEntries(ownTunnels(nodes.own).filter(([kind]) => encapsulations.has(kind))),
+      vteps: { 4: vteps(4), 6: vteps(6) },
+      clusterRoutes: this.#routes.flush(this.#context),
+    };
+    return { desired, problems, findings: nodes.findings };
+  }
+
+  #newContext(felix: string | undefined): RouteContext {
+    const bgp = textOf(this.#configuration("BGPConfiguration", "default")?.programClusterRoutes);
     return {
-      desired: { endpoints, blackholes: this.#blackholes(programClusterRoutes), encapsulations, settings },
-      problems,
+      node: this.#facts.node,
+      nodes: resolveNodes(this.#nodes.values(), this.#facts.node),
+      pools: [...this.#pools.values()].sort((a, b) => b.cidr.len - a.cidr.len),
+      owner: { felix, bgp, birdRuns: this.#facts.birdRuns },
     };
   }
 
   /** Own blocks, larger than one address, of pools whose routes the agent programs. Of pools that overlap the longer decides. */
-  #blackholes(felix: string | undefined): Cidr[] {
-    const settings = {
-      felix,
-      bgp: textOf(this.#configuration("BGPConfiguration", "default")?.programClusterRoutes),
-      birdRuns: this.#facts.birdRuns,
-    };
-    const pools = [...this.#pools.values()].sort((a, b) => b.cidr.len - a.cidr.len);
+  #blackholes({ pools, owner }: RouteContext): Cidr[] {
     return [...this.#blocks.values()].filter((block) => {
       const pool = pools.find((p) => contains(p.cidr, block));
-      return block.len < bits(block.v) && routeOwner(pool, settings) === "agent";
+      return block.len < bits(block.v) && routeOwner(pool, owner) === "agent";
     }).sort(compareIp);
   }
 
-  #encapsulations(): Set<Encapsulation> {
+  /** Those of any pool; a setting may switch IPIP, and VXLAN of IPv4, on or off. */
+  #encapsulations({ ipipEnabled, vxlanEnabled }: NetworkSettings): Set<Encapsulation> {
     const found = new Set<Encapsulation>();
     for (const pool of this.#pools.values()) {
       const { kind } = encapsulationOf(pool);
       if (kind === "ipip") found.add("ipip");
       else if (kind === "vxlan") found.add(pool.cidr.v === 4 ? "vxlan4" : "vxlan6");
     }
+    for (const [kind, said] of [["ipip", ipipEnabled], ["vxlan4", vxlanEnabled]] as const) {
+      if (said === true) found.add(kind);
+      if (said === false) found.delete(kind);
+    }
     return found;
+  }
+
+  /** Most writes of a Node change nothing that packets depend on. */
+  #readNode(kv: KeyValue): boolean {
+    const { metadata, spec } = resourceOf(kv), before = this.#nodes.get(kv.key);
+    const node = clusterNode(metadata.name, spec as Spec);
+    if (before && nodeText(before) === nodeText(node)) return false;
+    this.#nodes.set(kv.key, node);
+    this.#context = undefined;
+    return true;
+  }
+
+  #dropNode(key: string): boolean {
+    this.#context = undefined;
+    return this.#nodes.delete(key);
   }
 
   #configuration(kind: string, name: string): Spec | undefined {
@@ -198,6 +270,20 @@ export function endpointOf(key: string, { spec }: Resource): LocalEndpoint {
   };
 }
 
+/** This node's ends: a tunnel without an address waits for one. */
+function ownTunnels(own: ClusterNode | undefined): [Encapsulation, OwnTunnel][] {
+  const { ipip, vtep } = own ?? {};
+  return [
+    ...(ipip ? [["ipip", { ip: ipip, mac: undefined }] as [Encapsulation, OwnTunnel]] : []),
+    ...([4, 6] as const).flatMap((v): [Encapsulation, OwnTunnel][] => {
+      const end = vtep?.[v];
+      return end ? [[`vxlan${v}`, { ip: end.ip, mac: end.mac }]] : [];
+    }),
+  ];
+}
+
+const nodeText = (node: ClusterNode): string =>
+  JSON.stringify(node, (_, value) => (typeof value === "bigint" ? `${value}n` : value));
 const textOf = (value: unknown): string | undefined => (typeof value === "string" ? value : undefined);
 const listOf = (value: unknown): unknown[] => (Array.isArray(value) ? value : []);
 

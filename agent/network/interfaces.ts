@@ -1,3 +1,5 @@
+import { formatIp, type Ip } from "../../lib/ip.ts";
+import type { Address } from "../../kernel/rtnetlink/address.ts";
 import type { Link } from "../../kernel/rtnetlink/link.ts";
 
 /** A network interface of this host, as far as routes depend on it. */
@@ -16,6 +18,8 @@ export interface HostInterface {
 export class Interfaces {
   readonly #byIndex = new Map<number, HostInterface>();
   #byName = new Map<string, HostInterface>();
+  /** Indexes of interfaces by their addresses. */
+  #byAddress = new Map<string, Set<number>>();
 
   /** All there is; the rest is gone. @returns true when something differs from before. */
   replace(links: Iterable<Link>, nowMs: number): boolean {
@@ -45,6 +49,29 @@ export class Interfaces {
   /** Undefined when there is none. */
   at(index: number): HostInterface | undefined {
     return this.#byIndex.get(index);
+  }
+
+  /** The interface that has an address; that with the lowest index when several have it. Undefined when there is none. */
+  withAddress(ip: Ip): HostInterface | undefined {
+    const indexes = [...this.#byAddress.get(formatIp(ip)) ?? []].sort((a, b) => a - b);
+    return indexes.map((index) => this.#byIndex.get(index)).find((i) => i !== undefined);
+  }
+
+  /** All addresses there are. */
+  replaceAddresses(addresses: Iterable<Address>): void {
+    this.#byAddress = new Map();
+    for (const address of addresses) this.updateAddress(address, false);
+  }
+
+  /** One change. @returns true when it is news. */
+  updateAddress({ ip, index }: Address, removed: boolean): boolean {
+    const key = formatIp(ip), indexes = this.#byAddress.get(key) ?? new Set();
+    const news = indexes.has(index) === removed;
+    if (removed) indexes.delete(index);
+    else indexes.add(index);
+    if (indexes.size > 0) this.#byAddress.set(key, indexes);
+    else this.#byAddress.delete(key);
+    return news;
   }
 
   /** All of them, in no order. */

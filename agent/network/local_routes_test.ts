@@ -4,16 +4,8 @@ import type { Link } from "../../kernel/rtnetlink/link.ts";
 import { describeRoute, kind, type Route, route } from "../../kernel/rtnetlink/route.ts";
 import type { LocalEndpoint } from "../desired.ts";
 import { Interfaces } from "./interfaces.ts";
-import {
-  blackholeRoute,
-  byInterface,
-  byPlace,
-  endpointNeighbours,
-  endpointRoutes,
-  type Ownership,
-  ownsNeighbour,
-  ownsRoute,
-} from "./local_routes.ts";
+import { blackholeRoute, byInterface, byPlace, endpointNeighbours, endpointRoutes } from "./local_routes.ts";
+import { type Ownership, ownsNeighbour, ownsRoute } from "./ownership.ts";
 import { networkSettings } from "./settings.ts";
 
 const settingsOf = (spec: Record<string, unknown> = {}) =>

@@ -7,18 +7,25 @@ const overhead: Record<Encapsulation, number> = { ipip: 20, vxlan4: 50, vxlan6: 
 const unknownHostMtu = 1460;
 
 /**
- * MTU of new pods: the smallest that any way to another node can carry. The host's is that of its smallest interface that
- * is up and matches `mtuIfacePattern`; a configured tunnel MTU wins over host minus overhead.
- * Source: Calico felix/dataplane/linux/int_dataplane.go findHostMTU, ConfigureDefaultMTUs, determinePodMTU.
+ * The host's MTU: the smallest of its interfaces that are up and match `mtuIfacePattern`.
+ * Source: Calico felix/dataplane/linux/int_dataplane.go findHostMTU.
  */
-export function podMtu(
-  interfaces: Iterable<HostInterface>,
-  encapsulations: ReadonlySet<Encapsulation>,
-  settings: Pick<NetworkSettings, "mtuInterfacePattern" | "tunnelMtu">,
-): number {
-  const pattern = new RegExp(settings.mtuInterfacePattern);
+export function hostMtu(interfaces: Iterable<HostInterface>, mtuInterfacePattern: string): number {
+  const pattern = new RegExp(mtuInterfacePattern);
   const matching = [...interfaces].filter((i) => i.up && pattern.test(i.name)).map((i) => i.mtuBytes);
-  const host = matching.length > 0 ? Math.min(...matching) : unknownHostMtu;
-  const tunnels = [...encapsulations].map((e) => settings.tunnelMtu[e] || host - overhead[e]);
+  return matching.length > 0 ? Math.min(...matching) : unknownHostMtu;
+}
+
+/** A tunnel's MTU: what is configured, else the host's less what the outer headers take. */
+export const tunnelMtu = (e: Encapsulation, host: number, { tunnelMtu }: Pick<NetworkSettings, "tunnelMtu">): number =>
+  tunnelMtu[e] || host - overhead[e];
+
+/** MTU of pods: the smallest that any way to another node can carry. Source: Calico's determinePodMTU. */
+export function podMtu(
+  host: number,
+  encapsulations: ReadonlySet<Encapsulation>,
+  settings: Pick<NetworkSettings, "tunnelMtu">,
+): number {
+  const tunnels = [...encapsulations].map((e) => tunnelMtu(e, host, settings));
   return tunnels.length > 0 ? Math.min(...tunnels) : host;
 }

@@ -29,7 +29,7 @@ const clusterRoutes: Read<string | undefined> = (value) =>
   );
 
 /** Felix's parameters that the network needs. */
-const rows: { [K in keyof Flat]: Row<Flat[K]> } = {
+const rows: { [K in keyof Flat]-?: Row<Flat[K]> } = {
   interfacePrefixes: ["interfacePrefix", interfacePrefixes, ["cali"]],
   routeProtocol: ["deviceRouteProtocol", integer(1, 255), 3],
   removeExternalRoutes: ["removeExternalRoutes", flag, true],
@@ -46,6 +46,9 @@ const rows: { [K in keyof Flat]: Row<Flat[K]> } = {
   mtuIpip: ["ipipMTU", integer(0, 65535), 0],
   mtuVxlan4: ["vxlanMTU", integer(0, 65535), 0],
   mtuVxlan6: ["vxlanMTUV6", integer(0, 65535), 0],
+  ipipEnabled: ["ipipEnabled", flag, undefined],
+  vxlanEnabled: ["vxlanEnabled", flag, undefined],
+  vxlanVni: ["vxlanVNI", integer(1, 0xffffff), 4096],
   vxlanPort: ["vxlanPort", integer(1, 65535), 4789],
   routeRefreshMs: ["routeRefreshInterval", milliseconds, 90_000],
   interfaceRefreshMs: ["interfaceRefreshInterval", milliseconds, 90_000],

@@ -23,6 +23,10 @@ Deno.test("without any configuration the settings are Calico's defaults", () => 
     tunnelMtu: { ipip: 0, vxlan4: 0, vxlan6: 0 },
     routeRefreshMs: 90_000,
     interfaceRefreshMs: 90_000,
+    ipipEnabled: undefined,
+    vxlanEnabled: undefined,
+    vxlanVni: 4096,
+    vxlanPort: 4789,
   });
 });
 

@@ -1,8 +1,11 @@
 import type { Family } from "../../lib/ip.ts";
 import type { FileContent } from "../../kernel/files.ts";
+import type { Address } from "../../kernel/rtnetlink/address.ts";
+import type { Forwarding } from "../../kernel/rtnetlink/forwarding.ts";
 import type { LinkState } from "../../kernel/rtnetlink/link.ts";
 import { neighbourKey, type StaticNeighbour } from "../../kernel/rtnetlink/neighbour.ts";
-import { type Route, routeKey } from "../../kernel/rtnetlink/route.ts";
+import { kind, type Route, route, routeKey } from "../../kernel/rtnetlink/route.ts";
+import type { TunnelDevice } from "../../kernel/rtnetlink/tunnel_device.ts";
 import type { Sysctl } from "../../kernel/sysctl.ts";
 import type { Desired } from "../desired.ts";
 import type { Interfaces } from "./interfaces.ts";
@@ -14,8 +17,9 @@ import {
   endpointRoutes,
   familiesOf,
 } from "./local_routes.ts";
-import { podMtu } from "./mtu.ts";
+import { hostMtu, podMtu } from "./mtu.ts";
 import { hostSideSysctls, hostSysctls } from "./sysctls.ts";
+import { type ClusterRouteEntries, exits, type RouteEntries, wantedTunnels } from "./tunnels.ts";
 
 /** Entries of the kernel's ports, by their keys. */
 export interface WantedNetwork {
@@ -28,6 +32,14 @@ export interface WantedNetwork {
   routes4: Map<string, Route>;
   routes6: Map<string, Route>;
   neighbours: Map<string, StaticNeighbour>;
+  neighbours6: Map<string, StaticNeighbour>;
+  /** Tunnels' devices, by name. */
+  tunnels: Map<string, TunnelDevice>;
+  /** Of the tunnels. */
+  addresses: Map<string, Address>;
+  forwarding: Map<string, Forwarding>;
+  /** Indexes of VXLAN devices, whose forwarding tables are ours. */
+  forwarders: readonly number[];
   /** By path. */
   files: Map<string, FileContent>;
   /** What belongs to each endpoint, by its key; one that is missing here has no interface, or another has it. */
@@ -51,14 +63,18 @@ export interface HostFacts {
   rpFilter: string | undefined;
   /** File for the MTU of new pods. */
   mtuFile: string | undefined;
+  /** Remembers the entries of routes that did not change. */
+  clusterEntries: ClusterRouteEntries;
 }
 
 /** Key of a switch of an interface. */
 export const sysctlKey = (index: number, path: string): string => `${index} ${path}`;
 
 /** Everything that the network of this node needs in the kernel. Pure; the whole of it each time. */
-export function wantedNetwork(desired: Desired, { interfaces, rpFilter, mtuFile }: HostFacts): WantedNetwork {
-  const { settings } = desired;
+export function wantedNetwork(desired: Desired, facts: HostFacts): WantedNetwork {
+  const { settings } = desired, { interfaces, rpFilter, mtuFile } = facts;
+  const host = hostMtu(interfaces.all(), settings.mtuInterfacePattern);
+  const { devices, addresses, neighbours, forwarding, forwarders } = wantedTunnels(desired, interfaces, host);
   const ofHost = hostSysctls(settings).map((s): [string, Sysctl] => [sysctlKey(0, s.path), s]);
   const wanted: WantedNetwork = {
     sysctls: new Map(ofHost),
@@ -66,12 +82,15 @@ export function wantedNetwork(desired: Desired, { interfaces, rpFilter, mtuFile 
     links: new Map(),
     routes4: new Map(),
     routes6: new Map(),
-    neighbours: new Map(),
+    neighbours: new Map([...neighbours].filter(([, n]) => n.ip.v === 4)),
+    neighbours6: new Map([...neighbours].filter(([, n]) => n.ip.v === 6)),
+    ...{ tunnels: devices, addresses, forwarding, forwarders },
     files: new Map(),
     ofEndpoint: new Map(),
   };
-  const mtu = podMtu(interfaces.all(), desired.encapsulations, settings);
-  if (mtuFile !== undefined) wanted.files.set(mtuFile, { text: String(mtu) });
+  if (mtuFile !== undefined) {
+    wanted.files.set(mtuFile, { text: String(podMtu(host, desired.encapsulations, settings)) });
+  }
   const routes: Route[] = desired.blackholes.map((block) => blackholeRoute(block, settings));
   for (const [name, endpoint] of byInterface(desired.endpoints.values())) {
     const on = interfaces.named(name);
@@ -94,10 +113,22 @@ export function wantedNetwork(desired: Desired, { interfaces, rpFilter, mtuFile 
     });
   }
   if (!settings.routeSyncDisabled) {
-    wanted.routes4 = byPlace(routes.filter((r) => r.dst.v === 4));
-    wanted.routes6 = byPlace(routes.filter((r) => r.dst.v === 6));
+    const cluster = facts.clusterEntries.entries(desired, exits(desired, interfaces, host));
+    wanted.routes4 = withCluster(routes, 4, cluster);
+    wanted.routes6 = withCluster(routes, 6, cluster);
   }
   return wanted;
+}
+
+/** This node's own routes and those to other nodes: pods here win, whoever the datastore says has their address. */
+function withCluster(own: Route[], v: Family, cluster: RouteEntries): Map<string, Route> {
+  const routes = own.filter((r) => r.dst.v === v);
+  const all = new Map(cluster[v]);
+  for (const r of routes.filter((r) => r.kind !== kind.blackhole)) all.delete(routeKey(route({ dst: r.dst })));
+  for (const [key, r] of byPlace(routes)) {
+    if (r.kind !== kind.blackhole || !all.has(key)) all.set(key, r);
+  }
+  return all;
 }
 
 function keysOf(routes: Route[], disabled: boolean): Pick<EndpointEntries, "routes4" | "routes6"> {

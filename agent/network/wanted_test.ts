@@ -3,9 +3,10 @@ import { parseCidr } from "../../lib/ip.ts";
 import type { Link } from "../../kernel/rtnetlink/link.ts";
 import type { Desired, Encapsulation, LocalEndpoint } from "../desired.ts";
 import { Interfaces } from "./interfaces.ts";
-import { podMtu } from "./mtu.ts";
+import { hostMtu, podMtu } from "./mtu.ts";
 import { networkSettings } from "./settings.ts";
 import { hostSideSysctls, hostSysctls, podSysctls } from "./sysctls.ts";
+import { ClusterRouteEntries } from "./tunnels.ts";
 import { wantedNetwork } from "./wanted.ts";
 
 const link = (index: number, name: string, up = true, mtuBytes = 1500) => ({ index, name, up, mtuBytes }) as Link;
@@ -21,13 +22,17 @@ const desired = (endpoints: LocalEndpoint[], parts: Partial<Desired> = {}): Desi
   endpoints: new Map(endpoints.map((e) => [e.key, e])),
   blackholes: [],
   encapsulations: new Set(),
+  ownAddresses: {},
+  tunnels: {},
+  vteps: { 4: [], 6: [] },
+  clusterRoutes: new Map(),
   settings,
   ...parts,
 });
 const facts = (...links: Link[]) => {
   const interfaces = new Interfaces();
   interfaces.replace(links, 0);
-  return { interfaces, rpFilter: "2", mtuFile: "/mtu" };
+  return { interfaces, rpFilter: "2", mtuFile: "/mtu", clusterEntries: new ClusterRouteEntries() };
 };
 
 Deno.test("an endpoint whose interface is up has switches, link, routes and neighbour", () => {
@@ -99,13 +104,13 @@ Deno.test("switches of a version are set only when the pod has an address of it"
 Deno.test("podMtu() is the host's less the widest tunnel header, or what is configured", () => {
   const { interfaces } = facts(link(1, "lo", true, 65536), link(2, "eth0", true, 9000), link(3, "eth1", false, 1000));
   const mtu = (list: Encapsulation[], tunnelMtu = settings.tunnelMtu) =>
-    podMtu(interfaces.all(), new Set(list), { ...settings, tunnelMtu });
+    podMtu(hostMtu(interfaces.all(), settings.mtuInterfacePattern), new Set(list), { tunnelMtu });
   assert.equal(mtu([]), 9000);
   assert.equal(mtu(["ipip"]), 8980);
   assert.equal(mtu(["ipip", "vxlan4"]), 8950);
   assert.equal(mtu(["vxlan6"]), 8930);
   assert.equal(mtu(["ipip", "vxlan4"], { ipip: 1440, vxlan4: 0, vxlan6: 0 }), 1440);
-  assert.equal(podMtu([], new Set(), settings), 1460, "no interface matches");
+  assert.equal(hostMtu([], settings.mtuInterfacePattern), 1460, "no interface matches");
   const { files } = wantedNetwork(desired([], { encapsulations: new Set(["vxlan4"]) }), facts(link(2, "eth0")));
   assert.deepEqual([...files], [["/mtu", { text: "1450" }]]);
 });

@@ -2,6 +2,7 @@ import { Problem } from "../../lib/problem.ts";
 import { E, KernelError, lastError, libc } from "../_ffi.ts";
 import { inNetns, type Netns } from "../netns.ts";
 import { type Address, addressType, decodeAddress } from "./address.ts";
+import { decodeForwarding, type Forwarding } from "./forwarding.ts";
 import { decodeLink, type Link, linkQuery, linkType } from "./link.ts";
 import { attributesOf, decodeMessages, encodeRequests, type Message, readU32 } from "./message.ts";
 import { decodeNeighbour, type Neighbour, neighbourType } from "./neighbour.ts";
@@ -16,6 +17,7 @@ export type Change =
   | { what: "address"; removed: boolean; address: Address }
   | { what: "route"; removed: boolean; route: Route }
   | { what: "neighbour"; removed: boolean; neighbour: Neighbour }
+  | { what: "forwarding"; removed: boolean; forwarding: Forwarding }
   /** Forwarding, rp_filter, proxy_arp or proxy_ndp of an interface; -1 = all, -2 = default. */
   | { what: "sysctl"; index: number };
 
@@ -122,7 +124,9 @@ function changeOf(message: Message): Change | undefined {
   }
   if (type === neighbourType.created || type === neighbourType.deleted) {
     const neighbour = decodeNeighbour(message);
-    return neighbour && { what: "neighbour", removed, neighbour };
+    if (neighbour) return { what: "neighbour", removed, neighbour };
+    const forwarding = decodeForwarding(message);
+    return forwarding && { what: "forwarding", removed, forwarding };
   }
   if (type === netconf.created || type === netconf.deleted) {
     const index = readU32(attributesOf(message.body, 4).get(NETCONFA_IFINDEX));

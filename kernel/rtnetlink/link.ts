@@ -21,7 +21,8 @@ import { E, isErrno, type RtSocket } from "./socket.ts";
 export const linkType = { created: 16, deleted: 17, get: 18, set: 19 };
 const IFF_UP = 1;
 const IFF_LOOPBACK = 8;
-const IFLA = {
+/** Attributes of links (linux/if_link.h). */
+export const IFLA = {
   address: 1,
   name: 3,
   mtu: 4,
@@ -37,7 +38,8 @@ const IFLA = {
   linkNetnsId: 37,
   targetNetnsId: 46,
 };
-const INFO = { kind: 1, data: 2 };
+/** Attributes of a link's kind. */
+export const INFO = { kind: 1, data: 2 };
 const VETH_PEER = 1;
 const SKIP_STATISTICS = 8;
 
@@ -64,7 +66,7 @@ export interface Link {
 }
 
 /** `struct ifinfomsg`: which link, and which flags to change. */
-function ifinfo(index = 0, flags = 0, change = 0): Uint8Array {
+export function ifinfo(index = 0, flags = 0, change = 0): Uint8Array {
   const out = new Uint8Array(16);
   const view = new DataView(out.buffer);
   view.setInt32(4, index, true);

@@ -112,7 +112,10 @@ async function dataplane(host: Namespace, space: Namespace): Promise<void> {
   await using plane = Dataplane.start(options);
   using socket = RtSocket.open();
   const { settings } = networkSettings({ env: () => undefined });
-  const desired = { blackholes: [], encapsulations: new Set<never>(), settings };
+  const desired = {
+    ...{ blackholes: [], encapsulations: new Set<never>(), settings, ownAddresses: {}, tunnels: {} },
+    ...{ vteps: { 4: [], 6: [] }, clusterRoutes: new Map() },
+  };
   const port = routePort(socket, { family: 4, owns: () => true });
   const nets = [parseCidr("10.65.0.59/32"), parseCidr("fd00::1/128")];
   const key = "/a";

@@ -1,0 +1,84 @@
+import { parseCidr, sameIp } from "../../lib/ip.ts";
+import type { Address } from "../../kernel/rtnetlink/address.ts";
+import type { Route } from "../../kernel/rtnetlink/route.ts";
+import type { Encapsulation, NetworkSettings } from "../desired.ts";
+import type { Interfaces } from "./interfaces.ts";
+
+/** Calico's names of the tunnels' devices. */
+export const tunnelNames: Record<Encapsulation, string> = {
+  ipip: "tunl0",
+  vxlan4: "vxlan.calico",
+  vxlan6: "vxlan-v6.calico",
+};
+
+/** Devices that are ours by their name, with their kind; `tunl0` is the kernel's own and only used by us. */
+export const ownDevices: ReadonlyMap<string, string> = new Map([
+  [tunnelNames.vxlan4, "vxlan"],
+  [tunnelNames.vxlan6, "vxlan"],
+]);
+
+/** Devices on which addresses, neighbours and forwarding are ours, whoever made them. */
+export const isTunnelName = (name: string): boolean => Object.values(tunnelNames).includes(name);
+
+/** Calico's own number for routes that no interface marks as ours, while pods' routes have the number of "boot". */
+const calicoProtocol = 80;
+const bootProtocol = 3, kernelProtocol = 2, birdProtocol = 12;
+const linkLocal = parseCidr("fe80::/64");
+/** How long routes of an unknown endpoint's interface stay: the CNI plugin wires before we hear of the endpoint. */
+export const graceMs = 10_000;
+
+/** Protocol of routes that are ours wherever they lead: blackholes, and routes to other nodes. */
+export const exclusiveProtocol = (settings: NetworkSettings): number =>
+  settings.routeProtocol === bootProtocol ? calicoProtocol : settings.routeProtocol;
+
+/** What tells ours from others'. */
+export interface Ownership {
+  interfaces: Interfaces;
+  settings: NetworkSettings;
+  /** Indexes of interfaces whose endpoint is or was known; on the others the grace period holds. */
+  known: ReadonlySet<number>;
+  nowMs: number;
+}
+
+/** True for an interface that is a pod's host side by its name. */
+export const isPodInterface = (name: string, settings: NetworkSettings): boolean =>
+  settings.interfacePrefixes.some((prefix) => name.startsWith(prefix));
+
+/**
+ * True when a route of the main table is ours to change and remove: our own protocol number anywhere, on our tunnels'
+ * devices whatever the kernel did not make, on `tunl0` what a BIRD of Calico left, or on a pod's interface every route
+ * (`removeExternalRoutes`) or those with our numbers. On the interface of an unknown endpoint only after a grace period.
+ * IPv6's link-local network is always the kernel's.
+ * Source: Calico felix/routetable/ownershippol.
+ */
+export function ownsRoute(r: Route, { interfaces, settings, known, nowMs }: Ownership): boolean {
+  if (r.dst.v === 6 && sameIp(r.dst, linkLocal)) return false;
+  // DIFFERS: Calico's number stays ours after the setting changed, or what was made before would be in the way for ever.
+  if (r.protocol === exclusiveProtocol(settings) || r.protocol === calicoProtocol) return true;
+  const on = r.index === undefined ? undefined : interfaces.at(r.index);
+  if (on?.name === tunnelNames.ipip) return r.protocol === birdProtocol;
+  if (on && isTunnelName(on.name)) return r.protocol !== kernelProtocol;
+  if (!on || !isPodInterface(on.name, settings)) return false;
+  if (!settings.removeExternalRoutes && r.protocol !== settings.routeProtocol) return false;
+  return known.has(on.index) || nowMs - on.firstSeenMs >= graceMs;
+}
+
+/** True when a permanent neighbour is ours: all of those on tunnels and, with the same grace period, on pods' interfaces. */
+export function ownsNeighbour(
+  n: { index: number },
+  { interfaces, settings, known, nowMs }: Ownership,
+): boolean {
+  const on = interfaces.at(n.index);
+  if (on && isTunnelName(on.name)) return true;
+  if (!on || !isPodInterface(on.name, settings)) return false;
+  return known.has(on.index) || nowMs - on.firstSeenMs >= graceMs;
+}
+
+/** True when an address is ours: all on our tunnels' devices but IPv6's link-local one, which is the kernel's. */
+export function ownsAddress(
+  { index, ip, len }: Pick<Address, "index" | "ip" | "len">,
+  { interfaces }: Ownership,
+): boolean {
+  const on = interfaces.at(index);
+  return on !== undefined && isTunnelName(on.name) && !(ip.v === 6 && len === 64);
+}
