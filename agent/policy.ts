@@ -10,6 +10,8 @@ import { Graph } from "./calc/graph.ts";
 import type { Filter, FilterRules } from "./dataplane/filter.ts";
 import { FactInputs, type KernelFacts } from "./netfilter/facts.ts";
 import { FilterProgram } from "./netfilter/program.ts";
+import { BrokenValues, brokenWords, type Refusals } from "./refusals.ts";
+import { problemsByObject } from "./settings.ts";
 
 /** What the policy loop works with. */
 export interface PolicyOptions {
@@ -26,6 +28,8 @@ export interface PolicyOptions {
   clock: Clock;
   log: Logger;
   metrics: Metrics;
+  /** Where what is not in force is told. */
+  refusals: Refusals;
   /** Part "policy calculation" reports here. */
   health: Health;
   signal: AbortSignal;
@@ -68,7 +72,7 @@ class PolicyLoop {
   #complete = false;
   /** What the rules depend on besides policy, as it was handed on; undefined = something of it changed. */
   #rules: FilterRules | undefined;
-  #told = new Map<string, string>();
+  readonly #broken = new BrokenValues();
   /** Revisions of this node's endpoints, taken in and handed on. */
   readonly #taken = new Map<string, bigint>();
   readonly #seen = new Map<string, bigint>();
@@ -120,7 +124,7 @@ class PolicyLoop {
   }
 
   async #take(changes: Changes): Promise<void> {
-    const { log, clock } = this.#options;
+    const { refusals, clock } = this.#options;
     const read = readChanges(changes);
     for (let i = 0; i < read.changes.length; i += atOnce) {
       if (i > 0) await clock.sleep(0);
@@ -128,9 +132,8 @@ class PolicyLoop {
     }
     const { changed, broken } = this.#facts.update(changes);
     if (changed) this.#rules = undefined;
-    for (const [key, why] of new Map([...broken, ...read.broken])) {
-      log.warn("value not understood, last good one stays", { key, why });
-    }
+    const values = this.#broken.update(changes, new Map([...broken, ...read.broken]));
+    refusals.set("policy's values", values, brokenWords);
   }
 
   #apply(): void {
@@ -147,9 +150,9 @@ class PolicyLoop {
   }
 
   #takeFacts(): FilterRules {
-    const { kernel, log } = this.#options;
+    const { kernel, refusals } = this.#options;
     const { settings, problems } = this.#facts.parameters();
-    for (const { setting, value } of problems) log.warn("setting not understood", { setting, value: String(value) });
+    refusals.set("policy's settings", problemsByObject(problems), "setting not understood");
     const facts = this.#facts.facts(settings, kernel(settings.interfacePrefixes));
     this.#program.facts(facts);
     return {
@@ -159,17 +162,11 @@ class PolicyLoop {
     };
   }
 
-  /** Says once what is not in force as it was written, and once that it is again. */
   #tellRefused(): void {
-    const { log } = this.#options;
     const now = new Map(this.#graph.refused().map(({ id, problems }) => [id, problems.join("; ")]));
     for (const { tier, policies } of this.#graph.missingTiers()) {
       now.set(`Tier:${tier}`, `there is no such tier; these apply last and end in deny: ${policies.join(", ")}`);
     }
-    for (const [object, why] of now) {
-      if (this.#told.get(object) !== why) log.warn("object is not in force as it was written", { object, why });
-    }
-    for (const object of this.#told.keys()) if (!now.has(object)) log.info("object is in force again", { object });
-    this.#told = now;
+    this.#options.refusals.set("policy", now);
   }
 }

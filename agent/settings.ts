@@ -84,6 +84,16 @@ function zeroOf(otherwise: unknown, none: unknown): unknown {
   return typeof otherwise === "number" ? 0 : none;
 }
 
+/** Problems as refusals: by object, what of it is not understood. */
+export function problemsByObject(problems: readonly SettingProblem[]): Map<string, string> {
+  const found = new Map<string, string>();
+  for (const { object, setting, value } of problems) {
+    const why = `${setting}: ${JSON.stringify(value)} is not understood`;
+    found.set(object, found.has(object) ? `${found.get(object)}; ${why}` : why);
+  }
+  return found;
+}
+
 /** true, false, and the other words that Felix takes for them. */
 export const flag: Read<boolean> = (value) => {
   if (typeof value === "boolean") return value;

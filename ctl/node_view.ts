@@ -51,6 +51,7 @@ function problemsIn(body: string): string[] {
     return [
       ...(status.ready === false ? [`the agent is not ready: ${why ?? "starting"}`] : []),
       ...policyProblems(status),
+      ...refusedObjects(status),
     ];
   } catch (error) {
     if (error instanceof SyntaxError) return ["the agent's answer cannot be read"];
@@ -64,6 +65,12 @@ function policyProblems({ policy }: { [name: string]: Json }): string[] {
   const failed = Array.isArray(policy.failed) ? policy.failed.filter(isObject) : [];
   if (failed.length === 0) return ["policy is not in force yet"];
   return failed.map(({ where, why }) => `policy is not in force as wanted: ${where}: ${why}`);
+}
+
+/** Objects that are not in force as they were written: `policy: {refused: [{object, why}]}`. */
+function refusedObjects({ policy }: { [name: string]: Json }): string[] {
+  const refused = isObject(policy) && Array.isArray(policy.refused) ? policy.refused.filter(isObject) : [];
+  return refused.map(({ object, why }) => `${object} is not in force as it was written: ${why}`);
 }
 
 function sessionView(session: Session): SessionView {

@@ -63,9 +63,11 @@ export const metricDefinitions = {
   tortie_cni_request_seconds: { type: "histogram", help: "Time of a CNI call.", labels: ["verb"], buckets: quick },
   tortie_etcd_requests_total: { type: "counter", help: "Requests to the datastore by kind.", labels: ["kind"] },
   tortie_datastore_connected: { type: "gauge", help: "1 while the watch of the datastore stands." },
-  tortie_values_not_understood: {
+  tortie_objects_refused: { type: "gauge", help: "Objects that are not in force as they were asked for." },
+  tortie_object_refused: {
     type: "gauge",
-    help: "Stored values that cannot be understood; the last good ones hold.",
+    help: "1 for each of the first 50 of them, by name.",
+    labels: ["object", "reason"],
   },
   tortie_not_in_sync: {
     type: "gauge",

@@ -12,6 +12,7 @@ import { Journal } from "../agent/endpoints/journal.ts";
 import { Leases } from "../agent/endpoints/leases.ts";
 import { type AddStep, addSteps, Lifecycle } from "../agent/endpoints/lifecycle.ts";
 import { Wiring } from "../agent/endpoints/wiring.ts";
+import { Refusals } from "../agent/refusals.ts";
 import { serveCni } from "../cni/server.ts";
 import { Allocator } from "../ipam/commit.ts";
 import { startPolicy } from "./policy_part.ts";
@@ -39,7 +40,8 @@ export async function startAgent(shared: Shared, cleanup: AsyncDisposableStack):
   );
   const journal = new Journal(`${stateDir}/pending-del`);
   const leases = new Leases(`${stateDir}/leases`);
-  const policy = startPolicy(shared, cleanup);
+  const refusals = new Refusals(log, shared.metrics);
+  const policy = startPolicy({ ...shared, refusals }, cleanup);
   const lifecycle = new Lifecycle({
     ...{ node, store, mirror, allocator, wiring, journal, leases, clock, random, step: dieAt() },
     dataplane: {
@@ -53,12 +55,12 @@ export async function startAgent(shared: Shared, cleanup: AsyncDisposableStack):
   cleanup.use(
     await serveCni({
       ...{ path: `${runDir}/agent.sock`, node, lifecycle, clock, log: log.child("cni") },
-      policy: () => ({ ...policy.status() ?? { inSync: false } }),
+      policy: () => ({ ...policy.status() ?? { inSync: false }, refused: refusals.list().map((r) => ({ ...r })) }),
     }),
   );
   const env = (name: string) => settings.get(name);
   const agent = runAgent({
-    ...{ mirror, node, log, health, signal, env },
+    ...{ mirror, node, log, health, signal, env, refusals },
     dataplane: appliedAfter(policy.ready, dataplane),
     birdRuns: birdRuns(settings),
   });

@@ -13,6 +13,7 @@ import { Filter, type FilterStatus } from "../agent/dataplane/filter.ts";
 import { ownPrefixes } from "../agent/netfilter/names.ts";
 import { filterParameters } from "../agent/netfilter/settings.ts";
 import { type Policy, type PolicyOptions, runPolicy } from "../agent/policy.ts";
+import type { Refusals } from "../agent/refusals.ts";
 import type { Shared } from "./parts.ts";
 
 /** Policy in force, or on its way there. */
@@ -31,7 +32,10 @@ export interface PolicyPart {
  * Starts policy as soon as the datastore is known: which iptables to use may be said there. Without the programs this
  * process ends and says what to install: a host that cannot filter must not carry pods.
  */
-export function startPolicy(shared: Shared, cleanup: AsyncDisposableStack): PolicyPart {
+export function startPolicy(
+  shared: Shared & { refusals: Refusals },
+  cleanup: AsyncDisposableStack,
+): PolicyPart {
   const { mirror, signal } = shared;
   const first = Promise.withResolvers<void>();
   first.promise.catch(() => {});
