@@ -168,3 +168,17 @@ Deno.test("one changed endpoint touches only what it concerns", () => {
   assert.deepEqual(delta.setsChanged.map((c) => [c.add, c.remove]), [[["10.9.9.9/32"], ["10.0.0.6/32"]]]);
   assert.deepEqual([delta.endpoints.length, delta.policies.length, delta.setsAdded.length], [0, 0, 0]);
 });
+
+Deno.test("the profile projectcalico-default-allow is in no key and allows everything", () => {
+  const graph = new Graph({ node: "n1" });
+  const name = "projectcalico-default-allow";
+  const host = resource("HostEndpoint", "h", undefined, { node: "n1", interfaceName: "*", profiles: [name, "none"] });
+  graph.update([{ set: host }]);
+  const state = emptyState();
+  applyDelta(state, graph.flush());
+  const profiles = [...state.profiles.values()].map((
+    p,
+  ) => [p.name, p.missing, p.ingress[0]!.action, p.egress[0]!.action]);
+  assert.deepEqual(profiles, [[name, false, "allow", "allow"], ["none", true, "deny", "deny"]]);
+  assert.deepEqual(comparable(state), comparable(fromScratch([host], "n1")));
+});

@@ -1,3 +1,4 @@
+import { allowProfileName } from "../../datastore/kinds/profile.ts";
 import type { ActivePolicy, ActiveProfile, PolicedEndpoint, PolicyDelta, TierPolicies } from "../desired_policy.ts";
 import type { PolicyInput, ProfileInput, SubjectInput } from "./inputs.ts";
 import { comparePolicies, compareTiers, type TierRank } from "./policy_order.ts";
@@ -64,8 +65,14 @@ export function activePolicy(p: PolicyInput): ActivePolicy {
   };
 }
 
-/** A profile as the dataplane sees it; one that does not exist denies everything. */
+/**
+ * A profile as the dataplane sees it; one that does not exist denies everything. `projectcalico-default-allow` is in no
+ * key and always there. Source: Calico's libcalico-go/lib/resources/profile.go.
+ */
 export function activeProfile(name: string, profile: ProfileInput | undefined): ActiveProfile {
+  if (name === allowProfileName) {
+    return { name, missing: false, ingress: [matchAll("allow")], egress: [matchAll("allow")] };
+  }
   if (!profile) return { name, missing: true, ingress: [matchAll("deny")], egress: [matchAll("deny")] };
   return { name, missing: false, ingress: profile.ingress, egress: profile.egress };
 }
