@@ -1,4 +1,13 @@
-import { bits, cidrOf, type Family, formatIp, type Ip, tryParseIp, tryParseNet } from "../../lib/ip.ts";
+import {
+  bits,
+  cidrOf,
+  type Family,
+  formatIp,
+  type Ip,
+  tryParseCidrOrIp,
+  tryParseIp,
+  tryParseNet,
+} from "../../lib/ip.ts";
 import { isObject } from "../../lib/json64.ts";
 import { messageOf } from "../../lib/problem.ts";
 import { decodeResource, isUndecodable } from "../../datastore/codec.ts";
@@ -85,19 +94,23 @@ export class FactInputs {
       new Set(pools.filter((pool) => pool.cidr.v === v).map((pool) => encapsulationOf(pool).kind));
     const settings = families.map((v) =>
       settingsOf(p, v, {
-        ipip: kindsOf(4).has("ipip"),
-        vxlan: kindsOf(v).has("vxlan"),
+        ipip: p.ipipEnabled ?? kindsOf(4).has("ipip"),
+        vxlan: (v === 4 ? p.vxlanEnabled : undefined) ?? kindsOf(v).has("vxlan"),
         devices: this.#tunnelDevices(v),
       })
     );
     const hosts = this.#hosts();
+    const strangers = p.externalNodes.flatMap((text) => tryParseCidrOrIp(text) ?? []);
     return {
       settings,
       masqueradePools: pools.filter((pool) => pool.natOutgoing).map((pool) => pool.cidr),
       pools: pools.filter((pool) => pool.uses.some((use) => use !== "LoadBalancer")).map((pool) => pool.cidr),
       ownAddresses: kernel.interfaces.flatMap((i) => i.addresses),
-      allHosts: hosts.map(({ ip }) => cidrOf(ip, bits(ip.v))),
-      vxlanHosts: hosts.filter(({ node }) => node !== this.#node).map(({ ip }) => cidrOf(ip, bits(ip.v))),
+      allHosts: [...hosts.map(({ ip }) => cidrOf(ip, bits(ip.v))), ...strangers],
+      vxlanHosts: [
+        ...hosts.filter(({ node, vteps }) => node !== this.#node && vteps).map(({ ip }) => cidrOf(ip, bits(ip.v))),
+        ...strangers,
+      ],
       serviceCidrs: this.#serviceCidrs(),
       floatingIps: this.#floatingIps(p.floatingIps),
       interfaces: kernel.interfaces,
@@ -138,13 +151,15 @@ export class FactInputs {
     return true;
   }
 
-  #hosts(): { node: string; ip: Ip }[] {
+  /** `vteps`: the node has an end of the VXLAN of the address's version. */
+  #hosts(): { node: string; ip: Ip; vteps: boolean }[] {
     return [...this.#nodes].flatMap(([key, spec]) => {
       const bgp = isObject(spec.bgp) ? spec.bgp as Spec : {};
-      return ["ipv4Address", "ipv6Address"].flatMap((field) => {
-        const text = String(bgp[field] ?? "");
+      return ([4, 6] as const).flatMap((v) => {
+        const text = String(bgp[`ipv${v}Address`] ?? ""), end = spec[`ipv${v}VXLANTunnelAddr`];
         const ip = tryParseNet(text)?.ip ?? tryParseIp(text);
-        return ip ? [{ node: key.slice(key.lastIndexOf("/") + 1), ip }] : [];
+        const vteps = typeof end === "string" && end !== "";
+        return ip ? [{ node: key.slice(key.lastIndexOf("/") + 1), ip, vteps }] : [];
       });
     });
   }

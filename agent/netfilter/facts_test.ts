@@ -33,10 +33,12 @@ Deno.test("pools give what is masqueraded and what is inside; load balancers' do
 Deno.test("all hosts and the others are told apart; a tunnel with an address is masqueraded", () => {
   const { allHosts, vxlanHosts, settings } = factsOf(inputsWith(
     stored("Node", "n1", { bgp: { ipv4Address: "192.0.2.1/24", ipv4IPIPTunnelAddr: "10.1.0.1" } }),
-    stored("Node", "n2", { bgp: { ipv4Address: "192.0.2.2/24" } }),
+    stored("Node", "n2", { bgp: { ipv4Address: "192.0.2.2/24" }, ipv4VXLANTunnelAddr: "10.1.0.2" }),
+    stored("Node", "n3", { bgp: { ipv4Address: "192.0.2.3/24" } }),
+    stored("FelixConfiguration", "default", { externalNodesList: ["198.51.100.0/24"] }),
   ));
-  assert.deepEqual(allHosts.map(formatIp), ["192.0.2.1", "192.0.2.2"]);
-  assert.deepEqual(vxlanHosts.map(formatIp), ["192.0.2.2"]);
+  assert.deepEqual(allHosts.map(formatIp), ["192.0.2.1", "192.0.2.2", "192.0.2.3", "198.51.100.0"]);
+  assert.deepEqual(vxlanHosts.map(formatIp), ["192.0.2.2", "198.51.100.0"]);
   assert.deepEqual(settings[0]!.tunnels, ["tunl0"]);
 });
 

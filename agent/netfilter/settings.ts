@@ -1,4 +1,4 @@
-import type { Family } from "../../lib/ip.ts";
+import { type Family, tryParseCidrOrIp } from "../../lib/ip.ts";
 import type { PortRange } from "../desired_policy.ts";
 import {
   addressText,
@@ -30,6 +30,11 @@ export interface FilterParameters {
   vxlanPort: number;
   allowVxlan: boolean;
   allowIpip: boolean;
+  /** Switch the tunnels on or off, whatever the pools say. */
+  ipipEnabled: boolean | undefined;
+  vxlanEnabled: boolean | undefined;
+  /** Hosts that are no nodes and whose tunnels' packets are let in, too. */
+  externalNodes: readonly string[];
   noInvalidCheck: boolean;
   failsafeIn: readonly HostPort[];
   failsafeOut: readonly HostPort[];
@@ -66,6 +71,12 @@ const rate: Read<string | undefined> = (value) =>
 
 const usual = defaultSettings(4);
 
+/** A list, in the environment with commas. */
+const cidrs: Read<readonly string[]> = (value) => {
+  const all = Array.isArray(value) ? value.map(String) : String(value).split(",").map((text) => text.trim());
+  return all.every((text) => tryParseCidrOrIp(text)) ? all : undefined;
+};
+
 const rows: { [K in keyof FilterParameters]: Row<FilterParameters[K]> } = {
   interfacePrefixes: ["interfacePrefix", interfacePrefixes, usual.interfacePrefixes],
   markMask: ["iptablesMarkMask", integer(0, 0xffffffff), 0xffff0000],
@@ -76,6 +87,9 @@ const rows: { [K in keyof FilterParameters]: Row<FilterParameters[K]> } = {
   vxlanPort: ["vxlanPort", integer(1, 65535), 4789],
   allowVxlan: ["allowVXLANPacketsFromWorkloads", flag, false],
   allowIpip: ["allowIPIPPacketsFromWorkloads", flag, false],
+  ipipEnabled: ["ipipEnabled", flag, undefined],
+  vxlanEnabled: ["vxlanEnabled", flag, undefined],
+  externalNodes: ["externalNodesList", cidrs, []],
   noInvalidCheck: ["disableConntrackInvalidCheck", flag, false],
   failsafeIn: ["failsafeInboundHostPorts", hostPorts, usual.failsafeIn],
   failsafeOut: ["failsafeOutboundHostPorts", hostPorts, usual.failsafeOut],
