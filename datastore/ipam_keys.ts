@@ -19,17 +19,27 @@ export const blockKey = (cidr: Cidr): string => `${blockPrefix}${familyPart(cidr
 /** The prefix of the blocks of one family. */
 export const blockFamilyPrefix = (family: Family): string => `${blockPrefix}${familyPart(family)}`;
 
-/** The key of a node's claim on a block. */
-export const affinityKey = (node: string, cidr: Cidr): string =>
-  `${hostPrefix}${node}/${familyPart(cidr.v)}${cidrPart(cidr)}`;
+/** Whose a block is, as its `affinity` says it. */
+export type BlockOwner = `host:${string}` | `virtual:${string}`;
 
-/** The prefix of a node's claims, of one family or of both. */
-export const affinityPrefix = (node: string, family?: Family): string =>
-  `${hostPrefix}${node}/${family ? familyPart(family) : ""}`;
+/** The owner of a node's blocks; those for Service load balancers belong to a virtual one. */
+export const ownerOf = (node: string, use: string = "Workload"): BlockOwner =>
+  `${use === "LoadBalancer" ? "virtual" : "host"}:${node}`;
 
-/** The key of a virtual owner's claim on a block. */
-export const virtualAffinityKey = (owner: string, cidr: Cidr): string =>
-  `${virtualPrefix}${owner}/${familyPart(cidr.v)}${cidrPart(cidr)}`;
+/** An owner from a block's `affinity`; undefined for a text that names none. */
+export const blockOwnerOf = (affinity: string | null): BlockOwner | undefined =>
+  affinity?.startsWith("host:") || affinity?.startsWith("virtual:") ? (affinity as BlockOwner) : undefined;
+
+/** The key of an owner's claim on a block. */
+export const affinityKey = (owner: BlockOwner, cidr: Cidr): string =>
+  `${affinityPrefix(owner, cidr.v)}${cidrPart(cidr)}`;
+
+/** The prefix of an owner's claims, of one family or of both. */
+export function affinityPrefix(owner: BlockOwner, family?: Family): string {
+  const colon = owner.indexOf(":");
+  const prefix = owner.slice(0, colon) === "virtual" ? virtualPrefix : hostPrefix;
+  return `${prefix}${owner.slice(colon + 1)}/${family ? familyPart(family) : ""}`;
+}
 
 /** The key of a handle. Calico does not escape the id, so one with a slash cannot be listed again. */
 export const handleKey = (id: string): string => `${handlePrefix}${id}`;
@@ -55,6 +65,12 @@ export function parseIpamKey(key: string): IpamKey | undefined {
     return cidr && { is: "block", cidr };
   }
   return parseAffinityKey(key);
+}
+
+/** The CIDR at the end of a block's or affinity's key; undefined when there is none. */
+export function cidrOfKey(key: string): Cidr | undefined {
+  const parsed = parseIpamKey(key);
+  return parsed?.is === "block" || parsed?.is === "affinity" ? parsed.cidr : undefined;
 }
 
 function parseAffinityKey(key: string): IpamKey | undefined {

@@ -27,6 +27,17 @@ export function kindPrefix(kind: string, namespace?: string): string {
   return `${resourcePrefix}${plural}/${namespaced && namespace ? `${namespace}/` : ""}`;
 }
 
+/** Below it lie all pools. */
+export const poolPrefix = kindPrefix("IPPool");
+/** Below it lie all reservations. */
+export const reservationPrefix = kindPrefix("IPReservation");
+/** Below it lie all nodes. */
+export const nodePrefix = kindPrefix("Node");
+/** The ClusterInformation, which says whether anybody may work. */
+export const readyKey = resourceKey("ClusterInformation", "default");
+/** The Node resource of a node. */
+export const nodeKey = (node: string): string => resourceKey("Node", node);
+
 /** The keys of a node's status reports: `status` ends with its lease, `lastReported` stays. */
 export function statusKeys(node: string, region?: string): { status: string; lastReported: string } {
   const base = `${statusPrefix}${regionPart(region)}/host/${node}`;

@@ -11,10 +11,10 @@ import {
   ipamConfigKey,
   ipamHostKey,
   kindPrefix,
+  ownerOf,
   parseKey,
   resourceKey,
   statusKeys,
-  virtualAffinityKey,
   workloadStatusKey,
 } from "./keys.ts";
 import { kinds } from "./kinds/index.ts";
@@ -45,7 +45,7 @@ Deno.test("the key of any kind's object names it", () => {
 Deno.test("the keys of IPAM are Calico's", () => {
   const cidr = cidrOf({ v: 4, n: 0x0a580af0n }, 29);
   assert.equal(blockKey(cidr), "/calico/ipam/v2/assignment/ipv4/block/10.88.10.240-29");
-  assert.equal(affinityKey("alder", cidr), "/calico/ipam/v2/host/alder/ipv4/block/10.88.10.240-29");
+  assert.equal(affinityKey(ownerOf("alder"), cidr), "/calico/ipam/v2/host/alder/ipv4/block/10.88.10.240-29");
   const six = parseCidr("fd00:60::5add:9051:4065:cb40/122");
   assert.equal(blockKey(six), "/calico/ipam/v2/assignment/ipv6/block/fd00:60::5add:9051:4065:cb40-122");
   assert.equal(ipamConfigKey, "/calico/ipam/v2/config");
@@ -54,12 +54,17 @@ Deno.test("the keys of IPAM are Calico's", () => {
 Deno.test("any of IPAM's keys gives back what it was made of", () => {
   fc.assert(fc.property(networks, fc.stringMatching(/^[a-z0-9.:-]{1,20}$/), (cidr, name) => {
     assert.deepEqual(parseKey(blockKey(cidr)), { is: "block", cidr });
-    assert.deepEqual(parseKey(affinityKey(name, cidr)), { is: "affinity", owner: "host", node: name, cidr });
-    assert.deepEqual(parseKey(virtualAffinityKey(name, cidr)), { is: "affinity", owner: "virtual", node: name, cidr });
+    assert.deepEqual(parseKey(affinityKey(`host:${name}`, cidr)), { is: "affinity", owner: "host", node: name, cidr });
+    assert.deepEqual(parseKey(affinityKey(`virtual:${name}`, cidr)), {
+      is: "affinity",
+      owner: "virtual",
+      node: name,
+      cidr,
+    });
     assert.deepEqual(parseKey(handleKey(name)), { is: "handle", id: name });
     assert.deepEqual(parseKey(ipamHostKey(name)), { is: "ipam-host", node: name });
     assert.ok(blockKey(cidr).startsWith(blockFamilyPrefix(cidr.v)));
-    assert.ok(affinityKey(name, cidr).startsWith(affinityPrefix(name, cidr.v)));
+    assert.ok(affinityKey(ownerOf(name), cidr).startsWith(affinityPrefix(ownerOf(name), cidr.v)));
   }));
 });
 

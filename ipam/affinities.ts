@@ -1,4 +1,5 @@
 import { bits, type Cidr } from "../lib/ip.ts";
+import { type BlockOwner, blockOwnerOf } from "../datastore/keys.ts";
 import { Problem } from "../lib/problem.ts";
 import { type Block, isEmpty, withOwner } from "./block.ts";
 import { type Draft, isAbandoned } from "./draft.ts";
@@ -14,7 +15,7 @@ export type Released = "released" | "not empty" | "not owned";
  * Gives up an owner's block: the affinity goes, and the block too when it is empty, else it stays without owner and can
  * only be borrowed from (Calico: releaseBlockAffinity). An affinity to another owner's block is stale and goes.
  */
-export function releaseAffinity(draft: Draft, owner: string, cidr: Cidr, mustBeEmpty: boolean): Released {
+export function releaseAffinity(draft: Draft, owner: BlockOwner, cidr: Cidr, mustBeEmpty: boolean): Released {
   const block = draft.block(cidr);
   if (!block && draft.blockExists(cidr)) return "not empty";
   if (block && block.affinity !== null && block.affinity !== owner) {
@@ -30,7 +31,7 @@ export function releaseAffinity(draft: Draft, owner: string, cidr: Cidr, mustBeE
 }
 
 /** Makes a block the owner's. False when it is somebody else's or nobody's with addresses in use. */
-export function claimAffinity(draft: Draft, owner: string, cidr: Cidr): boolean {
+export function claimAffinity(draft: Draft, owner: BlockOwner, cidr: Cidr): boolean {
   const block = draft.block(cidr);
   if (block ? block.affinity !== owner : draft.blockExists(cidr)) {
     draft.dropAffinity(owner, cidr);
@@ -72,8 +73,9 @@ export function releaseIfUnselected(
   pool: Pool | undefined,
   labels: Record<string, string>,
 ): boolean {
-  if (!pool || block.affinity === null || !isEmpty(block) || selectsNode(pool, labels)) return false;
-  return releaseAffinity(draft, block.affinity, block.cidr, true) === "released";
+  const owner = blockOwnerOf(block.affinity);
+  if (!pool || !owner || !isEmpty(block) || selectsNode(pool, labels)) return false;
+  return releaseAffinity(draft, owner, block.cidr, true) === "released";
 }
 
 /** Writes a block after a release: one that nobody owns and nothing is left of is deleted. */

@@ -1,6 +1,16 @@
 import { bits, type Cidr, cidrOf, type Family, formatCidr, formatIp, type Ip, ipAt } from "../lib/ip.ts";
 import { isProblem, Problem } from "../lib/problem.ts";
-import { blockKey, handleKey } from "../datastore/keys.ts";
+import {
+  affinityPrefix,
+  blockKey,
+  type BlockOwner,
+  handleKey,
+  nodeKey,
+  ownerOf,
+  poolPrefix,
+  readyKey,
+  reservationPrefix,
+} from "../datastore/keys.ts";
 import { releaseIfUnselected } from "./affinities.ts";
 import { attributeOf, type Block, handleOf, isCooling, isFree, ordinalAt, ordinalsOf, takeOrdinal } from "./block.ts";
 import type { Draft } from "./draft.ts";
@@ -8,7 +18,6 @@ import { addCount, newHandle } from "./handle.ts";
 import { choosePools, poolHolding } from "./pools/select.ts";
 import type { AssignedAddress, AssignOutcome, AssignRequest, Shortage } from "./request.ts";
 import { attributeFor, borrow, listed, missing, type Search, type Take, takeNew, takeOwn } from "./search.ts";
-import { affinitiesPrefix, nodeKey, ownerOf, poolPrefix, readyKey, reservationPrefix } from "./_keys.ts";
 
 /** Blocks of one IP version that a node may own when nobody says otherwise. */
 export const defaultMaxBlocks = 20;
@@ -76,7 +85,7 @@ function look(search: Search): { messages: string[]; problem?: Problem } {
   const limit = limitOf(request.maxBlocks, config.maxBlocks);
   for (let owned = own().length; missing(search) > 0;) {
     if (owned >= limit) {
-      draft.relyOnAll(affinitiesPrefix(owner, family));
+      draft.relyOnAll(affinityPrefix(owner, family));
       const message = `Need to allocate an IPAM block but could not - limit of ${limit} blocks reached for this node`;
       return { messages: [message], problem: exhausted("cannot allocate new block due to per host block limit") };
     }
@@ -133,7 +142,13 @@ function labelsFor(draft: Draft, request: AssignRequest): Record<string, string>
     new Problem({ code: "not-found", what, todo: "Start `tortie node` there, it makes its Node resource." });
 }
 
-function giveUpUnselected(draft: Draft, owner: string, v: Family, selecting: Cidr[], labels: Record<string, string>) {
+function giveUpUnselected(
+  draft: Draft,
+  owner: BlockOwner,
+  v: Family,
+  selecting: Cidr[],
+  labels: Record<string, string>,
+) {
   const enabled = draft.view.pools().filter((p) => p.enabled && p.cidr.v === v);
   const notSelecting = enabled.filter((p) => !selecting.some((c) => c.n === p.cidr.n && c.len === p.cidr.len));
   let left = maxHousekeeping;
@@ -191,7 +206,7 @@ function assignOne(draft: Draft, request: AssignRequest, ip: Ip, takes: Take[]):
 }
 
 /** Why this block does not give the address; "held": it is the handle's already, and that is as good. */
-function refusalOf(block: Block, ip: Ip, owner: string, strict: boolean, request: AssignRequest) {
+function refusalOf(block: Block, ip: Ip, owner: BlockOwner, strict: boolean, request: AssignRequest) {
   const where = formatIp(ip);
   if (strict && block.affinity !== owner) {
     const what = block.affinity === null

@@ -1,6 +1,6 @@
 import { type Cidr, type Family, formatCidr, formatIp, type Ip, ipAt, tryParseCidr } from "../lib/ip.ts";
 import { isObject } from "../lib/json64.ts";
-import { blockKey, handleKey } from "../datastore/keys.ts";
+import { blockKey, type BlockOwner, handleKey, ownerOf } from "../datastore/keys.ts";
 import {
   attributeOf,
   type Block,
@@ -15,7 +15,6 @@ import {
 import { type Draft, isAbandoned } from "./draft.ts";
 import { newHandle } from "./handle.ts";
 import type { Affinity, Stored, View } from "./view.ts";
-import { ownerOf } from "./_keys.ts";
 
 /** What is known of this node when the collector looks. All of one moment, not older than the view. */
 export interface LocalTruth {
@@ -203,7 +202,7 @@ function spareBlocks(view: View, node: string, cooling: Cooling): Found[] {
   });
 }
 
-function ownBlock(view: View, owner: string, affinity: Stored<Affinity>): Block | undefined {
+function ownBlock(view: View, owner: BlockOwner, affinity: Stored<Affinity>): Block | undefined {
   const block = view.block(affinity.value.cidr)?.value;
   return block?.affinity === owner ? block : undefined;
 }

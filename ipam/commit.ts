@@ -2,7 +2,7 @@ import type { Clock } from "../lib/clock.ts";
 import { type Cidr, contains, type Family, formatCidr } from "../lib/ip.ts";
 import type { Logger } from "../lib/log.ts";
 import type { Problem } from "../lib/problem.ts";
-import { blockPrefix, hostPrefix } from "../datastore/keys.ts";
+import { type BlockOwner, blockOwnerOf, blockPrefix, cidrOfKey, hostPrefix, ownerOf } from "../datastore/keys.ts";
 import type { KeyValue, Store } from "../datastore/store.ts";
 import { blocksOf, claimAffinity, releaseAffinity, type Released } from "./affinities.ts";
 import { planAssign } from "./assign.ts";
@@ -13,7 +13,6 @@ import { startOf } from "./pools/blocks.ts";
 import { planRelease } from "./release.ts";
 import type { AssignOutcome, AssignRequest, Commit, ReleaseOutcome, ReleaseRequest } from "./request.ts";
 import { coldReader, type Reader, viewOf } from "./view.ts";
-import { cidrOfKey, ownerOf } from "./_keys.ts";
 
 /** What an Allocator needs of the world. */
 export interface AllocatorParts {
@@ -37,7 +36,7 @@ export type AffinityScope = { node: string; within?: Cidr } | { within: Cidr };
 
 /** What became of each block. */
 export interface AffinityOutcome {
-  blocks: { cidr: Cidr; owner: string; result: Released | "failed"; problem?: Problem }[];
+  blocks: { cidr: Cidr; owner: BlockOwner; result: Released | "failed"; problem?: Problem }[];
   commits: Commit[];
 }
 
@@ -74,7 +73,7 @@ export class Allocator implements AsyncDisposable {
    */
   async releaseAffinities(scope: AffinityScope, mustBeEmpty: boolean): Promise<AffinityOutcome> {
     const owned = ownedIn(await coldReader(this.#parts.store), scope);
-    const give = (draft: Draft, owner: string, cidr: Cidr) => releaseAffinity(draft, owner, cidr, mustBeEmpty);
+    const give = (draft: Draft, owner: BlockOwner, cidr: Cidr) => releaseAffinity(draft, owner, cidr, mustBeEmpty);
     const done = await Promise.all(owned.map(({ owner, cidr }) => this.#simple((draft) => give(draft, owner, cidr))));
     const blocks = owned.map((o, i) => {
       const { value, problem } = done[i]!.step;
@@ -194,16 +193,17 @@ export class Allocator implements AsyncDisposable {
 }
 
 /** The affinities in scope, and blocks that name an owner without an affinity. */
-function ownedIn(reader: Reader, scope: AffinityScope): { owner: string; cidr: Cidr }[] {
+function ownedIn(reader: Reader, scope: AffinityScope): { owner: BlockOwner; cidr: Cidr }[] {
   const view = viewOf(reader);
   const affinities = reader.list(hostPrefix).flatMap((kv) => {
     const node = /^(.*)\/ipv[46]\/block\/[^/]+$/.exec(kv.key.slice(hostPrefix.length))?.[1];
     const cidr = cidrOfKey(kv.key);
-    return node !== undefined && cidr ? [{ owner: `host:${node}`, cidr }] : [];
+    return node !== undefined && cidr ? [{ owner: ownerOf(node), cidr }] : [];
   });
-  const blocks = ([4, 6] as Family[]).flatMap((v) => view.blocks(v)).flatMap(({ value: b }) =>
-    b.affinity?.startsWith("host:") ? [{ owner: b.affinity, cidr: b.cidr }] : []
-  );
+  const blocks = ([4, 6] as Family[]).flatMap((v) => view.blocks(v)).flatMap(({ value: { affinity, cidr } }) => {
+    const owner = blockOwnerOf(affinity);
+    return owner?.startsWith("host:") ? [{ owner, cidr }] : [];
+  });
   const all = new Map([...affinities, ...blocks].map((o) => [`${o.owner} ${formatCidr(o.cidr)}`, o]));
   return [...all.values()].filter(({ owner, cidr }) =>
     (!("node" in scope) || owner === `host:${scope.node}`) && (!scope.within || contains(scope.within, cidr))

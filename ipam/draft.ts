@@ -1,13 +1,12 @@
 import { type Cidr, type Family, formatCidr } from "../lib/ip.ts";
 import { writeJson } from "../lib/json64.ts";
 import { isProblem } from "../lib/problem.ts";
-import { blockKey, handleKey, ipamConfigKey } from "../datastore/keys.ts";
+import { affinityKey, affinityPrefix, blockKey, type BlockOwner, handleKey, ipamConfigKey } from "../datastore/keys.ts";
 import { type Compare, type Event, prefixRange, type Range, type Write } from "../datastore/store.ts";
 import { type Block, collectCooled, type Cooling, encodeBlock, isEmpty, newBlock } from "./block.ts";
 import { encodeHandle, type Handle, isSpent } from "./handle.ts";
 import type { Extra, HostReserved } from "./request.ts";
 import type { Affinity, IpamConfig, Stored, View } from "./view.ts";
-import { affinitiesPrefix, affinityKey } from "./_keys.ts";
 
 /** What a plan takes from outside: time and chance of one moment. */
 export interface Moment {
@@ -138,7 +137,7 @@ export class Draft {
   }
 
   /** A fresh block of `owner`; its sequence numbers go on from an older block's at the same place. */
-  makeBlock(cidr: Cidr, owner: string, before: Block | undefined, host: HostReserved | undefined): Block {
+  makeBlock(cidr: Cidr, owner: BlockOwner, before: Block | undefined, host: HostReserved | undefined): Block {
     const { nowMs, sequence } = this.at;
     const above = before && before.sequenceNumber >= sequence ? before.sequenceNumber : sequence;
     return newBlock(cidr, formatCidr(cidr), owner, { nowMs, sequence: above }, host);
@@ -157,14 +156,14 @@ export class Draft {
   }
 
   /** An owner's affinity to a block. */
-  affinity(owner: string, cidr: Cidr): Affinity | undefined {
+  affinity(owner: BlockOwner, cidr: Cidr): Affinity | undefined {
     const changed = this.#find((d) => d.#affinities, affinityKey(owner, cidr));
     return changed ? changed.value : this.view.affinity(owner, cidr)?.value;
   }
 
   /** An owner's affinities in key order. */
-  affinities(owner: string, v: Family): Affinity[] {
-    const prefix = affinitiesPrefix(owner, v);
+  affinities(owner: BlockOwner, v: Family): Affinity[] {
+    const prefix = affinityPrefix(owner, v);
     const changed = this.#changed((d) => d.#affinities);
     const all = new Map<string, Affinity | undefined>(
       this.view.affinities(owner, v).map((a: Stored<Affinity>) => [a.key, a.value]),
@@ -174,7 +173,7 @@ export class Draft {
   }
 
   /** Confirms an owner's affinity, or makes it. One of an old form, without state, is left so while its block exists. */
-  confirm(owner: string, cidr: Cidr): void {
+  confirm(owner: BlockOwner, cidr: Cidr): void {
     const key = affinityKey(owner, cidr);
     this.relyOn(key);
     const now = this.affinity(owner, cidr);
@@ -184,7 +183,7 @@ export class Draft {
   }
 
   /** Deletes an owner's affinity if it exists. */
-  dropAffinity(owner: string, cidr: Cidr): void {
+  dropAffinity(owner: BlockOwner, cidr: Cidr): void {
     const key = affinityKey(owner, cidr);
     this.relyOn(key);
     if (this.affinity(owner, cidr) || this.view.revisionOf(key) !== 0n) this.#affinities.set(key, undefined);

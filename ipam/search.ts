@@ -1,12 +1,11 @@
 import { type Cidr, contains, type Family, ipAt } from "../lib/ip.ts";
-import { blockFamilyPrefix } from "../datastore/keys.ts";
+import { affinityPrefix, blockFamilyPrefix, type BlockOwner, blockOwnerOf } from "../datastore/keys.ts";
 import { type Attribute, attribute, type Block, isEmpty, takeNext } from "./block.ts";
 import type { Draft } from "./draft.ts";
 import { blockCount, blocksInOrder, inOrder } from "./pools/blocks.ts";
 import type { Pool } from "./pools/pool.ts";
 import type { AssignedAddress, AssignRequest } from "./request.ts";
 import { ageMs } from "./affinities.ts";
-import { affinitiesPrefix } from "./_keys.ts";
 
 /** A search for addresses of one IP version: where it may look, and what it has found. */
 export interface Search {
@@ -14,7 +13,7 @@ export interface Search {
   readonly request: AssignRequest;
   readonly family: Family;
   /** `host:<node>` or `virtual:<name>`. */
-  readonly owner: string;
+  readonly owner: BlockOwner;
   readonly pools: Pool[];
   readonly count: number;
   readonly found: AssignedAddress[];
@@ -110,7 +109,8 @@ function reclaim(s: Search, empty: { pool: Pool; block: Block }[]): boolean {
   });
   for (const { pool, block } of oldestFirst) {
     if (!claim(s, pool, block.cidr, block)) continue;
-    s.draft.dropAffinity(block.affinity!, block.cidr);
+    const owner = blockOwnerOf(block.affinity);
+    if (owner) s.draft.dropAffinity(owner, block.cidr);
     return true;
   }
   return false;
@@ -120,7 +120,7 @@ function reclaim(s: Search, empty: { pool: Pool; block: Block }[]): boolean {
 function claim(s: Search, pool: Pool, cidr: Cidr, before: Block | undefined): boolean {
   const fresh = s.draft.makeBlock(cidr, s.owner, before, s.request.hostReserved);
   if (!takeOwned(s, pool, fresh)) return false;
-  s.draft.relyOnAll(affinitiesPrefix(s.owner, s.family));
+  s.draft.relyOnAll(affinityPrefix(s.owner, s.family));
   return true;
 }
 

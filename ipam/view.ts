@@ -1,22 +1,28 @@
 import { type Cidr, type Family, sameIp, tryParseCidrOrIp } from "../lib/ip.ts";
 import { isObject, type Json, parseJson, writeJson } from "../lib/json64.ts";
 import { messageOf, Problem } from "../lib/problem.ts";
-import { blockFamilyPrefix, blockKey, handleKey, handlePrefix, ipamConfigKey, ipamPrefix } from "../datastore/keys.ts";
-import { type KeyValue, prefixRange, type Store } from "../datastore/store.ts";
-import { type Block, decodeBlock } from "./block.ts";
-import { decodeHandle, type Handle } from "./handle.ts";
-import { decodePool, type Pool } from "./pools/pool.ts";
-import { type Reservations, reservationsOf } from "./reservations.ts";
 import {
-  affinitiesPrefix,
   affinityKey,
+  affinityPrefix,
+  blockFamilyPrefix,
+  blockKey,
+  type BlockOwner,
   cidrOfKey,
+  handleKey,
+  handlePrefix,
+  ipamConfigKey,
+  ipamPrefix,
   nodeKey,
   nodePrefix,
   poolPrefix,
   readyKey,
   reservationPrefix,
-} from "./_keys.ts";
+} from "../datastore/keys.ts";
+import { type KeyValue, prefixRange, type Store } from "../datastore/store.ts";
+import { type Block, decodeBlock } from "./block.ts";
+import { decodeHandle, type Handle } from "./handle.ts";
+import { decodePool, type Pool } from "./pools/pool.ts";
+import { type Reservations, reservationsOf } from "./reservations.ts";
 
 /**
  * A picture of etcd at one revision: the mirror, or a snapshot. Complete up to `revision` for the IPAM keys, pools,
@@ -53,7 +59,7 @@ export interface IpamConfig {
 /** A node's claim on a block. */
 export interface Affinity {
   /** `host:<node>` or `virtual:<name>`. */
-  owner: string;
+  owner: BlockOwner;
   cidr: Cidr;
   state: "confirmed" | "pending" | "pendingDeletion";
   /** The stored object, for its unknown members. */
@@ -76,8 +82,8 @@ export interface View {
   /** Labels of a node; undefined when it has no Node resource. */
   nodeLabels(node: string): Record<string, string> | undefined;
   /** An owner's affinities in key order. */
-  affinities(owner: string, v: Family): Stored<Affinity>[];
-  affinity(owner: string, cidr: Cidr): Stored<Affinity> | undefined;
+  affinities(owner: BlockOwner, v: Family): Stored<Affinity>[];
+  affinity(owner: BlockOwner, cidr: Cidr): Stored<Affinity> | undefined;
   block(cidr: Cidr): Stored<Block> | undefined;
   /** Blocks of an IP version in key order. */
   blocks(v: Family): Stored<Block>[];
@@ -134,7 +140,7 @@ export function viewOf(reader: Reader, decoded: Decoded = new WeakMap()): View {
     },
     nodeLabels: (node) => tolerant(reader.get(nodeKey(node)), labelsOf)?.value,
     affinities: (owner, v) =>
-      reader.list(affinitiesPrefix(owner, v)).flatMap((kv) => tolerant(kv, (kv) => affinityOf(kv, owner)) ?? []),
+      reader.list(affinityPrefix(owner, v)).flatMap((kv) => tolerant(kv, (kv) => affinityOf(kv, owner)) ?? []),
     affinity: (owner, cidr) => tolerant(reader.get(affinityKey(owner, cidr)), (kv) => affinityOf(kv, owner)),
     block: (cidr) => tolerant(reader.get(blockKey(cidr)), blockOf),
     blocks: (v) => all(blockFamilyPrefix(v), blockOf),
@@ -191,7 +197,7 @@ function blockOf(kv: KeyValue): Block {
   return block;
 }
 
-function affinityOf(kv: KeyValue, owner: string): Affinity {
+function affinityOf(kv: KeyValue, owner: BlockOwner): Affinity {
   const cidr = cidrOfKey(kv.key);
   if (!cidr) throw undecodable(kv, "affinity whose key has no CIDR");
   const stored = kv.value.trim() === "" ? {} : objectOf(kv);

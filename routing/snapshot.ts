@@ -1,5 +1,5 @@
 import { decodeResource, isUndecodable } from "../datastore/codec.ts";
-import { affinityPrefix, parseKey } from "../datastore/keys.ts";
+import { affinityPrefix, ownerOf, parseKey } from "../datastore/keys.ts";
 import type { Resource } from "../datastore/kind.ts";
 import type { Changes } from "../datastore/mirror.ts";
 import type { KeyValue } from "../datastore/store.ts";
@@ -35,7 +35,7 @@ export class Snapshot {
   readonly #ownAffinities: string;
 
   constructor(node: string) {
-    this.#ownAffinities = affinityPrefix(node);
+    this.#ownAffinities = affinityPrefix(ownerOf(node));
   }
 
   /** Takes over a batch; true when something in it concerns routing. */
