@@ -5,6 +5,7 @@ import { RtSocket } from "../kernel/rtnetlink/socket.ts";
 import { kernelFeatures } from "../kernel/features.ts";
 import { watchLegacy } from "../kernel/netfilter/legacy_watch.ts";
 import { watchNft } from "../kernel/netfilter/nft_watch.ts";
+import { felixTables, sweepChains, sweepNftTables } from "../kernel/netfilter/sweep.ts";
 import { detectVariant, findTools } from "../kernel/netfilter/variant.ts";
 import { decodeResource, isUndecodable } from "../datastore/codec.ts";
 import { kindPrefix, resourceKey } from "../datastore/keys.ts";
@@ -14,6 +15,9 @@ import { ownPrefixes } from "../agent/netfilter/names.ts";
 import { filterParameters } from "../agent/netfilter/settings.ts";
 import { type Policy, type PolicyOptions, runPolicy } from "../agent/policy.ts";
 import type { Refusals } from "../agent/refusals.ts";
+import type { Variant } from "../kernel/netfilter/chain.ts";
+import type { Logger } from "../lib/log.ts";
+import { messageOf } from "../lib/problem.ts";
 import type { Shared } from "./parts.ts";
 
 /** Policy in force, or on its way there. */
@@ -89,7 +93,23 @@ async function openFilter(shared: Shared, cleanup: AsyncDisposableStack): Promis
     : { 4: await findTools(variant, 4) };
   log.info("iptables is used", { variant, families: Object.keys(tools).join(" ") });
   const watch = cleanup.use(variant === "nft" ? watchNft({ ownPrefixes }) : watchLegacy({ clock }));
-  return Filter.start({ tools, watch, clock, random: Math.random, log: log.child("filter"), health, metrics });
+  const filter = Filter.start({ tools, watch, clock, random: Math.random, log: log.child("filter"), health, metrics });
+  void filter.ready.then(() => sweepOthers(variant, log));
+  return filter;
+}
+
+/**
+ * Once our rules are in force, those that a Felix left in another place go: else they would be enforced for ever, and
+ * nobody would change them.
+ */
+async function sweepOthers(variant: Variant, log: Logger): Promise<void> {
+  try {
+    const other = variant === "nft" ? "legacy" : "nft";
+    const removed = [...await sweepNftTables(felixTables), ...await sweepChains(other, ownPrefixes)];
+    if (removed.length > 0) log.info("rules of another dataplane are removed", { removed: removed.join(", ") });
+  } catch (error) {
+    log.warn("rules of another dataplane cannot be removed", { why: messageOf(error) });
+  }
 }
 
 function parametersNow({ mirror, node, settings }: Shared) {
