@@ -32,17 +32,17 @@ export const maxRequestBytes = 2 << 20;
 const answerHead = writeHeaders([[":status", "200"], ["content-type", "application/grpc"]]);
 const allIsWell = writeHeaders([["grpc-status", "0"]]);
 
-/** A method with one request and one answer. @param answer may throw a Refusal. */
+/** A method with one request and one answer. @param answer is told the request's bytes; may throw a Refusal. */
 export function unary<Request, Answer>(
   request: Message<Request>,
   response: Message<Answer>,
-  answer: (request: Request) => Promise<Answer> | Answer,
+  answer: (request: Request, bytes: number) => Promise<Answer> | Answer,
 ): Method {
   return (stream, log) =>
     guarded(stream, log, async () => {
       const { value, done } = await requestsOf(stream, request).next();
       if (done) throw new Refusal(Status.internal, "the call has no request");
-      const bytes = framed(response, await answer(value));
+      const bytes = framed(response, await answer(value.message, value.bytes));
       stream.respond(answerHead);
       stream.write(bytes);
       stream.finish(allIsWell);
@@ -58,7 +58,7 @@ export function streaming<Request, Answer>(
   return (stream, log) =>
     guarded(stream, log, async () => {
       stream.respond(answerHead);
-      await serve(requestsOf(stream, request), {
+      await serve(messagesOf(requestsOf(stream, request)), {
         send: (answer) => stream.write(framed(response, answer)),
         get backlog() {
           return stream.backlog;
@@ -125,7 +125,7 @@ function framed<T>(type: Message<T>, value: T): Uint8Array {
 }
 
 /** The messages that a client sends. @throws Refusal when one is too large, compressed or malformed. */
-async function* requestsOf<T>(stream: Stream, type: Message<T>): AsyncGenerator<T> {
+async function* requestsOf<T>(stream: Stream, type: Message<T>): AsyncGenerator<{ message: T; bytes: number }> {
   let held = new Uint8Array(0);
   for (;;) {
     while (held.length >= 5) {
@@ -136,13 +136,17 @@ async function* requestsOf<T>(stream: Stream, type: Message<T>): AsyncGenerator<
         throw new Refusal(Status.resourceExhausted, words);
       }
       if (held.length < 5 + length) break;
-      yield decoded(type, held.subarray(5, 5 + length));
+      yield { message: decoded(type, held.subarray(5, 5 + length)), bytes: length };
       held = held.subarray(5 + length);
     }
     const more = await stream.read();
     if (!more) return;
     held = held.length === 0 ? Uint8Array.from(more) : concatenated(held, more);
   }
+}
+
+async function* messagesOf<T>(requests: AsyncGenerator<{ message: T }>): AsyncGenerator<T> {
+  for await (const { message } of requests) yield message;
 }
 
 function decoded<T>(type: Message<T>, bytes: Uint8Array): T {

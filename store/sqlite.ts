@@ -104,7 +104,7 @@ class SqliteRows implements Rows {
     this.#db = database;
     // The lock is taken by the first access and held; without it no shared memory is needed beside the file.
     database.exec("PRAGMA locking_mode = EXCLUSIVE; PRAGMA auto_vacuum = INCREMENTAL");
-    const isNew = this.#pragma("user_version") === 0n && this.#pragma("page_count") === 0n;
+    const isNew = this.#number("SELECT count(*) AS n FROM sqlite_schema") === 0n;
     if (!isNew && this.#pragma("application_id") !== BigInt(applicationId)) {
       throw new Problem({
         code: "bad-input",
