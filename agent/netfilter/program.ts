@@ -32,6 +32,7 @@ import { anyInterface, isInlined, type PolicyGroup, setName } from "./names.ts";
 import { dscpChain, floatingInChain, floatingOutChain, natOutgoingChain, serviceLoopChain } from "./nat_chains.ts";
 import { OwnedChains, type PlacedChain, type TableChange } from "./owned_chains.ts";
 import { policyChains, profileChains } from "./policy_chains.ts";
+import { SetUses } from "./set_uses.ts";
 import { staticChains } from "./static_chains.ts";
 
 /** What the rules depend on besides policy. */
@@ -58,12 +59,14 @@ export interface SetPlan {
   family: Family;
   type: "hash:ip" | "hash:net" | "hash:ip,port";
   members: string[];
+  /** Rules only deny by it: a member more allows less. */
+  closes?: boolean;
 }
 
 /** What has to change in the kernel. Apply in this order: sets, tables, removed sets. */
 export interface ProgramChange {
   setsPut: SetPlan[];
-  setsChanged: { name: string; family: Family; add: string[]; remove: string[] }[];
+  setsChanged: { name: string; family: Family; add: string[]; remove: string[]; closes?: boolean }[];
   tables: TableChange[];
   setsRemoved: { name: string; family: Family }[];
 }
@@ -82,10 +85,12 @@ export class FilterProgram {
   /** Workloads by the interface they claim. */
   readonly #claims = new Map<string, Set<string>>();
   readonly #setTypes = new Map<string, SetType>();
+  readonly #setUses = new SetUses();
   readonly #dirty = new Set<string>();
   readonly #endpointsOfPolicy = new Map<PolicyId, Set<string>>();
   #sets: Pick<ProgramChange, "setsPut" | "setsChanged" | "setsRemoved"> = noSets();
-  #fixedSets = "";
+  /** By name, with their text: what the kernel was last told to have. */
+  #fixedSets = new Map<string, { set: SetPlan; text: string }>();
 
   /** Takes over what the calculation found out. */
   policy(delta: PolicyDelta): void {
@@ -110,10 +115,12 @@ export class FilterProgram {
     for (const policy of delta.policies) this.#setPolicy(policy.id, policy);
     for (const id of delta.policiesRemoved) this.#setPolicy(id, undefined);
     for (const profile of delta.profiles) {
+      this.#setUses.replace(this.#profiles.get(profile.name), profile);
       this.#profiles.set(profile.name, profile);
       this.#dirty.add(`profile ${profile.name}`);
     }
     for (const name of delta.profilesRemoved) {
+      this.#setUses.replace(this.#profiles.get(name), undefined);
       this.#profiles.delete(name);
       this.#dirty.add(`profile ${name}`);
     }
@@ -125,17 +132,28 @@ export class FilterProgram {
   facts(facts: FilterFacts): void {
     const before = this.#facts;
     this.#facts = facts;
-    const fixed = fixedSets(facts);
-    if (JSON.stringify(fixed) !== this.#fixedSets) {
-      this.#fixedSets = JSON.stringify(fixed);
-      this.#sets.setsPut.push(...fixed);
-    }
+    this.#wantFixedSets(fixedSets(facts));
     const same = (key: keyof FilterFacts) => before !== undefined && sameJson(before[key], facts[key]);
     if (!same("settings")) this.#dirtyAll();
     else {
       this.#dirty.add("fixed");
       if (!same("interfaces")) this.#dirty.add("hosts");
     }
+  }
+
+  /** Sets come and go with the settings; what was asked for since the last flush and no longer holds is forgotten. */
+  #wantFixedSets(sets: readonly SetPlan[]): void {
+    const now = new Map(sets.map((set) => [set.name, { set, text: JSON.stringify(set) }]));
+    const changed = [...now].filter(([name, { text }]) => this.#fixedSets.get(name)?.text !== text);
+    const gone = [...this.#fixedSets].filter(([name]) => !now.has(name));
+    const moved = new Set([...changed, ...gone].map(([name]) => name));
+    const others = <T extends { name: string }>(list: T[]) => list.filter(({ name }) => !moved.has(name));
+    this.#sets.setsPut = [...others(this.#sets.setsPut), ...changed.map(([, { set }]) => set)];
+    this.#sets.setsRemoved = [
+      ...others(this.#sets.setsRemoved),
+      ...gone.map(([name, { set }]) => ({ name, family: set.family })),
+    ];
+    this.#fixedSets = now;
   }
 
   /** What has to change in the kernel since the last flush; nothing before the facts are known. */
@@ -145,11 +163,14 @@ export class FilterProgram {
     this.#dirty.clear();
     const sets = this.#sets;
     this.#sets = noSets();
+    for (const set of [...sets.setsPut, ...sets.setsChanged]) set.closes = this.#setUses.closes(set.name);
+    this.#setUses.forgetOld();
     return { ...sets, tables: this.#chains.flush() };
   }
 
   #setPolicy(id: PolicyId, policy: ActivePolicy | undefined): void {
     const before = this.#policies.get(id);
+    this.#setUses.replace(before, policy);
     if (policy) this.#policies.set(id, policy);
     else this.#policies.delete(id);
     this.#dirty.add(`policy ${id}`);
@@ -327,9 +348,9 @@ const familyOf = (member: string): Family => (member.includes(":") && !/^[\d.]+,
 const kernelType = (type: SetType): SetPlan["type"] => (type === "net" ? "hash:net" : "hash:ip,port");
 const noSets = () => ({ setsPut: [], setsChanged: [], setsRemoved: [] });
 
-/** Sets with names of their own, which the static rules look into. */
+/** Sets with names of their own, which the static rules look into; those that no rule looks into are left out. */
 function fixedSets(facts: FilterFacts): SetPlan[] {
-  return facts.settings.flatMap(({ family }) => {
+  return facts.settings.flatMap(({ family, ipip, vxlan, natExcludesHosts }) => {
     const nets = (cidrs: readonly Cidr[]) => cidrs.filter((c) => c.v === family).map(formatCidr);
     const set = (id: string, type: SetPlan["type"], members: string[]): SetPlan => ({
       name: setName(id, family),
@@ -341,8 +362,8 @@ function fixedSets(facts: FilterFacts): SetPlan[] {
       set("masq-ipam-pools", "hash:net", nets(facts.masqueradePools)),
       set("network-ip-pools", "hash:net", nets(facts.pools)),
       set("this-host", "hash:ip", facts.ownAddresses.filter((a) => a.v === family).map(formatIp)),
-      set("all-hosts-net", "hash:net", nets(facts.allHosts)),
-      set("all-vxlan-net", "hash:net", nets(facts.vxlanHosts)),
+      ...ipip && family === 4 || natExcludesHosts ? [set("all-hosts-net", "hash:net", nets(facts.allHosts))] : [],
+      ...vxlan ? [set("all-vxlan-net", "hash:net", nets(facts.vxlanHosts))] : [],
       set("dscp-src-net", "hash:net", []),
     ];
   });

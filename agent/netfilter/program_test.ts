@@ -144,3 +144,25 @@ Deno.test("one changed policy renders its own chains and nothing else", () => {
   const names = program.flush().tables.flatMap((t) => t.put.map((c) => `${t.family} ${c.name}`));
   assert.deepEqual(names.sort(), ["4 cali-pi-gnp/p7", "4 cali-po-gnp/p7", "6 cali-pi-gnp/p7", "6 cali-po-gnp/p7"]);
 });
+
+Deno.test("sets of tunnels are there while a setting makes rules look into them, however often it changes between flushes", () => {
+  const program = new FilterProgram(), kernel = new Kernel();
+  const set = (...tunnels: ("ipip" | "vxlan")[]) => {
+    const on = Object.fromEntries(tunnels.map((t) => [t, true]));
+    program.facts({ ...facts, settings: facts.settings.map((s) => ({ ...s, ...on })) });
+  };
+  const flushed = () => {
+    kernel.apply(program.flush());
+    assert.deepEqual(kernel.missing(), []);
+    return [...kernel.sets.keys()].filter((name) => /all-(hosts|vxlan)-net/.test(name)).sort();
+  };
+  set();
+  assert.deepEqual(flushed(), []);
+  set("ipip", "vxlan");
+  assert.deepEqual(flushed(), ["cali40all-hosts-net", "cali40all-vxlan-net", "cali60all-vxlan-net"]);
+  for (const tunnel of ["vxlan", "ipip", "vxlan"] as const) set(tunnel);
+  assert.deepEqual(flushed(), ["cali40all-vxlan-net", "cali60all-vxlan-net"]);
+  set("ipip");
+  set();
+  assert.deepEqual(flushed(), []);
+});

@@ -1,11 +1,12 @@
 import { hostMac } from "../../agent/network/sysctls.ts";
 import { apiVersion, type Resource, resourcePrefix } from "../../datastore/kind.ts";
+import { resourceKey } from "../../datastore/keys.ts";
 import { profileOfNamespace } from "../../datastore/kubernetes/profile.ts";
 import { RtSocket } from "../../kernel/rtnetlink/socket.ts";
 import { parseIp } from "../../lib/ip.ts";
 import { runOk } from "../../lib/process.ts";
 import { type AgentWorld, makeAgentWorld, putCluster } from "../lab/agent_world.ts";
-import { makeNamespace } from "../lab/namespaces.ts";
+import { makeNamespace, type Namespace } from "../lab/namespaces.ts";
 import { wait } from "../lab/wait.ts";
 import type { JudgedPod, NamespaceLabels } from "./kubernetes_semantics.ts";
 import { sentinelProtocol } from "./packet.ts";
@@ -16,12 +17,7 @@ import { InterfaceWire } from "./sockets.ts";
 // The C library is loaded here and not in a test, whose leak check would take it for a leak.
 RtSocket.open()[Symbol.dispose]();
 
-const plurals: Record<string, string> = {
-  ...{ NetworkPolicy: "networkpolicies", GlobalNetworkPolicy: "globalnetworkpolicies", Tier: "tiers" },
-  ...{ Profile: "profiles", WorkloadEndpoint: "workloadendpoints" },
-};
-const keyOf = ({ kind, metadata: { namespace, name } }: Resource) =>
-  `${resourcePrefix}${plurals[kind]}/${namespace ? `${namespace}/` : ""}${name}`;
+const keyOf = ({ kind, metadata: { namespace, name } }: Resource) => resourceKey(kind, name, namespace);
 
 /**
  * A host with the compiled agent, pods that the CNI plugin made, and an outside. What is stored in etcd reaches the kernel
@@ -36,7 +32,10 @@ export class AgentNetwork implements AsyncDisposable {
     /** In the order of the pods that were asked for. */
     readonly pods: End[],
     readonly outside: End,
-    private readonly endpoints: Resource[],
+    /** Namespaces of the pods, in their order, and of the outside. */
+    readonly spaces: { pods: Namespace[]; outside: Namespace },
+    /** The pods' endpoints as the plugin stored them, in their order. */
+    readonly endpoints: readonly Resource[],
     private readonly stack: AsyncDisposableStack,
   ) {}
 
@@ -51,13 +50,22 @@ export class AgentNetwork implements AsyncDisposable {
     }];
     await putCluster(world, "alder", pools);
     await world.host.runOk("sysctl", ["-qw", ...forwards, ...talkative]);
-    const outside = await addOutside(world, prefix, made);
+    const [outside, outsideSpace] = await addOutside(world, prefix, made);
     await putNamespaces(world, plans);
     await world.start();
-    const pods: End[] = [];
-    for (const [i, plan] of plans.entries()) pods.push(await addPod(world, i, plan, made));
+    const pods: End[] = [], spaces = { pods: [] as Namespace[], outside: outsideSpace };
+    for (const [i, plan] of plans.entries()) {
+      const space = await world.pod();
+      spaces.pods.push(space);
+      pods.push(await addPod(world, space, i, plan, made));
+    }
     const endpoints = await storedEndpoints(world, plans.length);
-    return new AgentNetwork(world, pods, outside, endpoints, made.move());
+    return new AgentNetwork(world, pods, outside, spaces, endpoints, made.move());
+  }
+
+  /** Stores objects in one transaction, and waits for nothing. */
+  async commit(resources: readonly Resource[]): Promise<void> {
+    await this.#transaction(resources.map((r) => `put ${keyOf(r)} ${quoted(JSON.stringify({ ...r, apiVersion }))}`));
   }
 
   /**
@@ -143,7 +151,13 @@ async function putNamespaces(world: AgentWorld, plans: readonly JudgedPod[]): Pr
 }
 
 /** A pod as kubelet would have it made. */
-async function addPod(world: AgentWorld, i: number, plan: JudgedPod, made: AsyncDisposableStack): Promise<End> {
+async function addPod(
+  world: AgentWorld,
+  space: Namespace,
+  i: number,
+  plan: JudgedPod,
+  made: AsyncDisposableStack,
+): Promise<End> {
   const { namespace, labels, ports } = plan, name = `pod${i}`, api = await world.api();
   await api.put(
     {
@@ -155,7 +169,6 @@ async function addPod(world: AgentWorld, i: number, plan: JudgedPod, made: Async
       },
     } as never,
   );
-  const space = await world.pod();
   const result = await world.call({
     command: "ADD",
     containerId: `sandbox${i}`,
@@ -175,7 +188,11 @@ async function addPod(world: AgentWorld, i: number, plan: JudgedPod, made: Async
   return { name, wire, home: { 4: ips.find((ip) => ip.v === 4), 6: ips.find((ip) => ip.v === 6) } };
 }
 
-async function addOutside(world: AgentWorld, prefix: string, made: AsyncDisposableStack): Promise<End> {
+async function addOutside(
+  world: AgentWorld,
+  prefix: string,
+  made: AsyncDisposableStack,
+): Promise<[End, Namespace]> {
   const { host } = world, space = made.use(await makeNamespace(`${prefix}o`));
   await host.ip(`link set wire netns ${space.name} name eth0`);
   for (const [ns, last] of [[host, 1], [space, 2]] as const) {
@@ -190,7 +207,7 @@ async function addOutside(world: AgentWorld, prefix: string, made: AsyncDisposab
     await host.ip(`${family}route add default via ${via} dev eth0`);
   }
   const wire = made.use(new InterfaceWire(space.path, outer, inner.mac));
-  return { name: "outside", wire, home: { 4: parseIp("192.0.2.2"), 6: parseIp("2001:db8::2") } };
+  return [{ name: "outside", wire, home: { 4: parseIp("192.0.2.2"), 6: parseIp("2001:db8::2") } }, space];
 }
 
 /** The pods' endpoints as the plugin stored them, in the order of the pods. */
