@@ -18,6 +18,7 @@ import { Allocator } from "../ipam/commit.ts";
 import { startPolicy } from "./policy_part.ts";
 import { birdRuns } from "./routing_part.ts";
 import type { Shared } from "./parts.ts";
+import { startStatus } from "./status_part.ts";
 import { keepTunnelAddresses } from "./tunnel_part.ts";
 
 /** A running agent. */
@@ -73,8 +74,9 @@ export async function startAgent(shared: Shared, cleanup: AsyncDisposableStack):
     recordsSinceMs: await recordsSince(shared),
     log: log.child("collector"),
   }, signal);
+  const status = startStatus({ ...shared, refusals }, { dataplane, policy }, cleanup);
   return {
-    loops: [agent, policy.done, lifecycle.run(signal), collector, keepTunnelAddresses(shared, allocator)],
+    loops: [agent, policy.done, lifecycle.run(signal), collector, keepTunnelAddresses(shared, allocator), status],
     ready: inSync(shared, dataplane),
   };
 }

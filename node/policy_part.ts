@@ -30,6 +30,10 @@ export interface PolicyPart {
   status(): FilterStatus | undefined;
   /** See Policy.enforced(); waits for the start, too. */
   enforced(endpointKey: string, deadlineMs?: number): Promise<void>;
+  /** See Filter.lacking(). */
+  lacking(interfaceName: string): string | undefined;
+  /** See Filter.changes(); waits for the start, too. */
+  changes(signal: AbortSignal): AsyncGenerator<void>;
 }
 
 /**
@@ -67,6 +71,11 @@ export function startPolicy(
     ready: first.promise,
     status: () => running?.status(),
     enforced: (key, deadlineMs) => enforced(shared, started, key, deadlineMs),
+    lacking: (name) => (running ? running.lacking(name) : "policy is not in force yet"),
+    async *changes(signal) {
+      await first.promise;
+      yield* running!.changes(signal);
+    },
   };
 }
 

@@ -20,7 +20,8 @@ import { EndedFlows } from "./_flows.ts";
 import { KernelPorts, type PortStatus } from "./_ports.ts";
 import { Schedule } from "./_schedule.ts";
 import { Waiters } from "./_waiters.ts";
-import { Wake } from "./_wake.ts";
+import { Pulse } from "../../lib/pulse.ts";
+import { Wake } from "../../lib/wake.ts";
 
 export type { PortStatus } from "./_ports.ts";
 
@@ -77,6 +78,7 @@ export class Dataplane implements AsyncDisposable {
   /** Indexes of interfaces whose endpoint is or was known: what is on them is ours at once. */
   #known = new Set<number>();
   readonly #wake: Wake;
+  readonly #changed = new Pulse();
   readonly #schedule: Schedule;
   #syncedOnce = false;
 
@@ -126,6 +128,20 @@ export class Dataplane implements AsyncDisposable {
     const missing = () =>
       this.#flushes < firstFlush ? "the agent has not looked yet" : this.#missing(endpointKey, is, sinceMs);
     return this.#waiters.add(endpointKey, deadlineMs, missing);
+  }
+
+  /** What of an endpoint is not in the kernel; undefined = all is there. */
+  lacking(endpointKey: string): string | undefined {
+    try {
+      return this.#missing(endpointKey, () => true, -Infinity);
+    } catch (error) {
+      return messageOf(error);
+    }
+  }
+
+  /** Yields when something was written, or failed. */
+  changes(signal: AbortSignal): AsyncGenerator<void> {
+    return this.#changed.beats(signal);
   }
 
   /** What `ctl node status` shows. */
@@ -223,6 +239,7 @@ export class Dataplane implements AsyncDisposable {
     for (const { port, drift } of reports) {
       if (drift > 0 && this.#syncedOnce) this.#options.log.info("drift repaired", { port, entries: drift });
     }
+    if (reports.some((r) => r.put + r.removed + r.failed.size > 0)) this.#changed.beat();
   }
 
   #want(desired: Desired): void {

@@ -17,7 +17,8 @@ import { chainName, chainPrefixes, isOwnSet, ownPrefixes } from "../netfilter/na
 import type { ProgramChange } from "../netfilter/program.ts";
 import { hooks } from "../netfilter/static_chains.ts";
 import { Waiters } from "./_waiters.ts";
-import { Wake } from "./_wake.ts";
+import { Pulse } from "../../lib/pulse.ts";
+import { Wake } from "../../lib/wake.ts";
 
 /** What a Filter works with. */
 export interface FilterOptions {
@@ -69,6 +70,7 @@ export class Filter implements AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #tasks: Promise<void>[];
   readonly #first = Promise.withResolvers<void>();
+  readonly #changed = new Pulse();
   readonly #wake: Wake;
   /** What the kernel's own chains were last wanted for. */
   #rules: FilterRules | undefined;
@@ -154,6 +156,16 @@ export class Filter implements AsyncDisposable {
     });
   }
 
+  /** What of a workload's chains is not in the kernel; undefined = all is there. */
+  lacking(interfaceName: string): string | undefined {
+    return this.#missing(interfaceName);
+  }
+
+  /** Yields when something was written, or failed. */
+  changes(signal: AbortSignal): AsyncGenerator<void> {
+    return this.#changed.beats(signal);
+  }
+
   /** What is in force. */
   status(): FilterStatus {
     const failed: FilterStatus["failed"] = [];
@@ -236,6 +248,7 @@ export class Filter implements AsyncDisposable {
     const waits = reports.flatMap((r) => r.retryInMs ?? []);
     this.#retryInMs = Math.min(heartbeatMs, ...waits.map((ms) => Math.max(ms, 20)));
     this.#report(reports);
+    if (reports.some((r) => r.put + r.removed + r.failed.size > 0)) this.#changed.beat();
   }
 
   /** The kernel tells of no change of a set. A look before each write would cost more than most writes. */

@@ -1,4 +1,4 @@
-import type { Clock } from "../../lib/clock.ts";
+import type { Clock } from "./clock.ts";
 
 /** What a loop sleeps on: it wakes when it is called, or when its time has come. A call before it sleeps is not lost. */
 export class Wake {
