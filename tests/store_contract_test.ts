@@ -24,19 +24,22 @@ const subjects: Record<string, () => Promise<Subject>> = {
       [Symbol.asyncDispose]: () => store[Symbol.asyncDispose](),
     };
   },
-  async etcd() {
-    const etcd = await startEtcd();
-    const store = openEtcd({ endpoints: [etcd.endpoint], deadlineMs: 5_000 }, { clock: systemClock, log: silentLog });
-    return {
-      store,
-      compact: (revision) => etcd.compact(revision),
-      async [Symbol.asyncDispose]() {
-        await store[Symbol.asyncDispose]();
-        await etcd[Symbol.asyncDispose]();
-      },
-    };
-  },
+  etcd: () => served("etcd"),
+  "tortie store": () => served("store"),
 };
+
+async function served(server: "etcd" | "store"): Promise<Subject> {
+  const etcd = await startEtcd({ server });
+  const store = openEtcd({ endpoints: [etcd.endpoint], deadlineMs: 5_000 }, { clock: systemClock, log: silentLog });
+  return {
+    store,
+    compact: (revision) => etcd.compact(revision),
+    async [Symbol.asyncDispose]() {
+      await store[Symbol.asyncDispose]();
+      await etcd[Symbol.asyncDispose]();
+    },
+  };
+}
 
 for (const [name, open] of Object.entries(subjects)) {
   Deno.test(`store contract: ${name}`, async (t) => {

@@ -1,6 +1,7 @@
 import { runOk } from "../../lib/process.ts";
 import { Certificate, makeAuthority } from "./certificates.ts";
 import { freePorts, uniqueSuffix } from "./port.ts";
+import { startStoreProcess } from "./store.ts";
 import { wait } from "./wait.ts";
 
 /** What sort of etcd is wanted. */
@@ -17,6 +18,8 @@ export interface EtcdOptions {
   port?: number;
   /** Network namespace it runs in. Default: this process's. */
   netns?: string;
+  /** Which program: etcd, or `tortie store`. Default: TORTIE_LAB_DATASTORE, else etcd. With TLS or auth always etcd. */
+  server?: "etcd" | "store";
   /** Lives on when this process ends. Default false: the kernel kills it with its parent. */
   outlive?: boolean;
 }
@@ -55,6 +58,8 @@ export interface Etcd extends AsyncDisposable {
  * @throws when it does not answer within 20 s, or when somebody else's etcd answers at its port; the error has the end of its log.
  */
 export async function startEtcd(options: EtcdOptions = {}): Promise<Etcd> {
+  const kind = options.server ?? Deno.env.get("TORTIE_LAB_DATASTORE");
+  if (kind === "store" && !options.tls && !options.auth) return await startStoreProcess(options);
   for (let attempt = 1;; attempt++) {
     const server = new EtcdServer(options);
     try {
@@ -66,6 +71,13 @@ export async function startEtcd(options: EtcdOptions = {}): Promise<Etcd> {
       if (attempt === 3 || options.port !== undefined || !/address already in use/.test(String(error))) throw error;
     }
   }
+}
+
+/** Keys and values of what `etcdctl get -w json` printed. */
+export function valuesOf(json: string): Map<string, string> {
+  const text = (base64: string) => new TextDecoder().decode(Uint8Array.from(atob(base64), (c) => c.charCodeAt(0)));
+  const { kvs = [] } = JSON.parse(json) as { kvs?: { key: string; value?: string }[] };
+  return new Map(kvs.map((kv) => [text(kv.key), text(kv.value ?? "")]));
 }
 
 class EtcdServer implements Etcd {
@@ -146,11 +158,7 @@ class EtcdServer implements Etcd {
   }
 
   async dump(prefix = "/"): Promise<Map<string, string>> {
-    const answer = JSON.parse(await this.etcdctl("get", "--prefix", prefix, "-w", "json"));
-    const text = (base64: string) => new TextDecoder().decode(Uint8Array.from(atob(base64), (c) => c.charCodeAt(0)));
-    return new Map(
-      (answer.kvs ?? []).map((kv: { key: string; value?: string }) => [text(kv.key), text(kv.value ?? "")]),
-    );
+    return valuesOf(await this.etcdctl("get", "--prefix", prefix, "-w", "json"));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
