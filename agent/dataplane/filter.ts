@@ -8,7 +8,7 @@ import { type IptablesOptions, IptablesTable, type Tools } from "../../kernel/ne
 import type { Hook } from "../../kernel/netfilter/chain.ts";
 import { IpSets } from "../../kernel/netfilter/ipset.ts";
 import type { TableWatch } from "../../kernel/netfilter/table_watch.ts";
-import { NETLINK_NETFILTER } from "../../kernel/netfilter/set_messages.ts";
+import { listHeaders, NETLINK_NETFILTER } from "../../kernel/netfilter/set_messages.ts";
 import { RtSocket } from "../../kernel/rtnetlink/socket.ts";
 import type { Report } from "../../kernel/reconcile.ts";
 import { chainLines } from "../netfilter/iptables_text.ts";
@@ -125,10 +125,12 @@ export class Filter implements AsyncDisposable {
 
   #want(change: ProgramChange, rules: FilterRules): void {
     const maxelem = rules.maxSetSize;
-    for (const { family, name, type, members } of change.setsPut) {
-      this.#sets.get(family)?.want(name, { type, maxelem, members });
+    for (const { family, name, type, members, closes } of change.setsPut) {
+      this.#sets.get(family)?.want(name, { type, maxelem, members, closes });
     }
-    for (const { family, name, add, remove } of change.setsChanged) this.#sets.get(family)?.change(name, add, remove);
+    for (const { family, name, add, remove, closes } of change.setsChanged) {
+      this.#sets.get(family)?.change(name, add, remove, closes);
+    }
     for (const { family, name } of change.setsRemoved) this.#sets.get(family)?.want(name, undefined);
     for (const { family, table, put, remove } of change.tables) {
       const kernel = this.#tables.get(`${family} ${table}`);
@@ -239,7 +241,9 @@ export class Filter implements AsyncDisposable {
   async #flush(applied: number): Promise<void> {
     const sets = [...this.#sets.values()], tables = [...this.#tables.values()];
     this.#checkSets(sets);
-    const reports: Report<string>[] = await Promise.all(sets.map((s) => s.flush("make")));
+    // While rules change, sets allow nothing that they did not allow before: not to the old rules, not to the new ones.
+    const phase = tables.some((t) => t.isPending) ? "close" : "make";
+    const reports: Report<string>[] = await Promise.all(sets.map((s) => s.flush(phase)));
     // A chain that was refused for want of a set may be taken now.
     if (reports.some((r) => r.put > 0)) { for (const table of tables) table.retry(); }
     reports.push(...await Promise.all(tables.map((t) => t.flush())));
@@ -256,7 +260,8 @@ export class Filter implements AsyncDisposable {
     const now = this.#options.clock.monotonicMs();
     if (now < this.#checkAtMs) return;
     this.#checkAtMs = now + heartbeatMs;
-    for (const one of sets) one.check();
+    const headers = listHeaders(this.#socket);
+    for (const one of sets) one.check(headers);
   }
 
   #report(reports: Report<string>[]): void {

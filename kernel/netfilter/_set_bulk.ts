@@ -25,7 +25,7 @@ export class SetBulk {
     const { name, family } = state;
     const plan = state.plan();
     if (plan.do === "change") {
-      const add = [...state.add], remove = [...state.remove];
+      const add = [...state.adding], remove = [...state.removing];
       for (const m of add) this.#lines.push(`add ${name} ${m}`);
       for (const m of remove) this.#lines.push(`del ${name} ${m}`);
       return () => {

@@ -437,6 +437,11 @@ export class IptablesTable {
     return waits.length === 0 ? undefined : Math.max(0, Math.min(...waits) - this.#now());
   }
 
+  /** A flush would write rules, or may have to. */
+  get isPending(): boolean {
+    return this.#disturbed() || this.#dirty.size > 0 || this.#hooksDirty;
+  }
+
   /** Nothing is to be done, nothing is in doubt, nothing failed. */
   get inSync(): boolean {
     return this.retryInMs === undefined;

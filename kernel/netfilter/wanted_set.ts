@@ -8,7 +8,12 @@ export interface WantedSet {
   /** Most members that the kernel is to take. */
   readonly maxelem: number;
   readonly members: Iterable<string>;
+  /** A member more denies something and a member less allows it; default false: the other way round. */
+  readonly closes?: boolean;
 }
+
+/** Which changes of a set's members are made now. */
+export type MemberPart = "all" | "add" | "remove";
 
 /** How a set is brought to what is wanted. */
 export type SetPlan =
@@ -42,12 +47,17 @@ export class SetState {
   readonly refused = new Map<string, string>();
   /** Texts that are no members of such a set. */
   readonly bad = new Set<string>();
+  /** See WantedSet. */
+  closes = false;
+  /** What plan() speaks of; the other part is left for later. A set that has to be created is created whole. */
+  part: MemberPart = "all";
 
   constructor(readonly name: string, readonly family: Family) {}
 
   /** Wants the whole set. @returns whether that is new. */
   wantAll(set: WantedSet): boolean {
     const before = this.want;
+    this.closes = set.closes ?? false;
     this.bad.clear();
     const members = new Set<string>();
     for (const text of set.members) this.#take(text, set.type, (m) => members.add(m));
@@ -150,9 +160,22 @@ export class SetState {
     if (this.have) this.have.elements--;
   }
 
+  /** The part whose changes deny more than before, or the one whose changes allow more. */
+  partThat(what: "denies" | "allows"): MemberPart {
+    return this.closes === (what === "denies") ? "add" : "remove";
+  }
+
+  /** Members to add now, and to remove now. */
+  get adding(): ReadonlySet<string> {
+    return this.part === "remove" ? none : this.add;
+  }
+  get removing(): ReadonlySet<string> {
+    return this.part === "add" ? none : this.remove;
+  }
+
   /** What is to be done; to be asked when it is not `unknown`. */
   plan(): SetPlan {
-    const { want, have, add, remove } = this;
+    const { want, have, adding: add, removing: remove } = this;
     if (!want) return { do: "nothing" };
     if (want.members.size > want.maxelem) {
       return { do: "refuse", why: `${want.members.size} members are more than the ${want.maxelem} that are allowed` };
@@ -160,8 +183,12 @@ export class SetState {
     if (!have) return { do: "create", destroyFirst: false };
     if (have.type !== want.type || have.family !== this.family) return { do: "create", destroyFirst: true };
     const changes = add.size + remove.size;
-    if (have.maxelem !== want.maxelem || changes > replaceFrom) return { do: "replace" };
+    const whole = this.part === "all";
+    if (whole && (have.maxelem !== want.maxelem || changes > replaceFrom)) return { do: "replace" };
     if (add.size > this.refused.size && have.elements + add.size > want.maxelem) return { do: "replace" };
-    return changes > this.refused.size ? { do: "change" } : { do: "nothing" };
+    const refused = this.part === "remove" ? 0 : this.refused.size;
+    return changes > refused ? { do: "change" } : { do: "nothing" };
   }
 }
+
+const none: ReadonlySet<string> = new Set();
