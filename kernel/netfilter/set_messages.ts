@@ -1,8 +1,10 @@
+import { Buffer } from "node:buffer";
 import type { Family } from "../../lib/ip.ts";
 import {
   addressFamily,
   attribute,
   attributesOf,
+  decodeMessages,
   familyOf,
   join,
   type Message,
@@ -110,14 +112,24 @@ export function newestRevision(socket: RtSocket, type: SetType, family: Family):
   return attributesOf(answers[0]!.body, 4).get(ATTR.revision)![0]!;
 }
 
-/** Bodies of a listing of all sets without members: equal bytes = nothing changed. @throws Problem "kernel". */
+/**
+ * A listing of all sets of both families without members, as it came: readHeaders() reads it, and to compare two costs
+ * far less than to read one. @throws Problem "kernel".
+ */
 export function listHeaders(socket: RtSocket): Uint8Array[] {
   const flags = attribute(ATTR.flags | NET_BYTEORDER, be32(LIST_HEADER));
-  return socket.dump(request(CMD.list, 0, 4, flags)).map((m) => m.body);
+  return socket.dumpBytes(request(CMD.list, 0, 4, flags));
 }
 
-/** One body of listHeaders(). */
-export function decodeHeader(body: Uint8Array): SetHeader {
+/** True when two listings show the same. */
+export const sameListing = (a: Uint8Array[], b: Uint8Array[]): boolean =>
+  a === b || (a.length === b.length && a.every((part, i) => Buffer.compare(part, b[i]!) === 0));
+
+/** The sets in a listing. */
+export const readHeaders = (listing: Uint8Array[]): SetHeader[] =>
+  listing.flatMap((part) => [...decodeMessages(part)].filter((m) => m.type >> 8 === SUBSYS_IPSET).map(headerOf));
+
+function headerOf({ body }: Message): SetHeader {
   const found = attributesOf(body, 4);
   const data = attributesOf(found.get(ATTR.data) ?? new Uint8Array());
   return {

@@ -142,6 +142,30 @@ export class RtSocket implements Disposable {
     throw broken("netlink dump changed at every try", undefined);
   }
 
+  /**
+   * dump() as it came, for comparing: what each recv() brought, sequence numbers zeroed. Equal bytes = nothing changed;
+   * decodeMessages() reads them. @throws Problem "kernel".
+   */
+  dumpBytes(request: Request): Uint8Array[] {
+    for (let tries = 0; tries < maxDumpTries; tries++) {
+      const { bytes, first } = this.#prepare([{ ...request, flags: request.flags | NLM.ROOT_MATCH }], false);
+      const sent = libc().send(this.#fd, bytes, BigInt(bytes.length), 0);
+      if (Number(sent) < 0) throw broken("netlink dump was not sent", lastError());
+      const parts: Uint8Array[] = [];
+      let changed = false;
+      for (let over = false; !over;) {
+        const part = this.#receive();
+        const taken = takeBytes(part, first);
+        if (!taken) continue;
+        parts.push(part);
+        changed ||= taken.changed;
+        over = taken.over;
+      }
+      if (!changed) return parts;
+    }
+    throw broken("netlink dump changed at every try", undefined);
+  }
+
   /** dump() for tables that take the kernel long to walk: the event loop goes on meanwhile. One at a time. */
   async dumpLater(request: Request): Promise<Message[]> {
     for (let tries = 0; tries < maxDumpTries; tries++) {
@@ -239,6 +263,30 @@ function takeDump(dump: Dump, bytes: Uint8Array): boolean {
     return true;
   }
   return false;
+}
+
+/**
+ * Zeroes the sequence numbers of what one recv() brought of a dump; undefined = it answers something older.
+ * `changed`: the table changed meanwhile.
+ */
+function takeBytes(bytes: Uint8Array, sequence: number): { over: boolean; changed: boolean } | undefined {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  let changed = false;
+  for (let at = 0; at + headerLength <= bytes.length;) {
+    const length = view.getUint32(at, true), kind = view.getUint16(at + 4, true);
+    if (length < headerLength) break;
+    if (view.getUint32(at + 8, true) !== sequence) return undefined;
+    view.setUint32(at + 8, 0, true);
+    if (view.getUint16(at + 6, true) & flag.dumpInterrupted) changed = true;
+    if (kind === type.error || kind === type.done) {
+      const [message] = decodeMessages(bytes.subarray(at));
+      const error = message && errorOf(message);
+      if (error) throw broken("netlink dump was refused", error);
+      return { over: true, changed };
+    }
+    at += (length + 3) & ~3;
+  }
+  return { over: false, changed };
 }
 
 /** NEW, DEL and SET of every object; GETs are the third of each group of four (linux/rtnetlink.h). */
