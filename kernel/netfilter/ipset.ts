@@ -1,27 +1,31 @@
+import { Buffer } from "node:buffer";
 import type { Clock } from "../../lib/clock.ts";
 import type { Family } from "../../lib/ip.ts";
 import { type Metrics, noMetrics } from "../../lib/metrics.ts";
 import { messageOf } from "../../lib/problem.ts";
 import { run } from "../../lib/process.ts";
 import type { Failure, Phase, Report } from "../reconcile.ts";
-import type { Request } from "../rtnetlink/message.ts";
 import { type KernelError, RtSocket } from "../rtnetlink/socket.ts";
 import { SetBulk } from "./_set_bulk.ts";
+import { type SetStep, stepsOf } from "./_set_steps.ts";
 import type { SetType } from "./set_members.ts";
 import {
-  addMember,
-  createSet,
+  decodeHeader,
   destroySet,
   isMissing,
   listHeaders,
   listMembers,
   newestRevision,
-  readHeaders,
-  removeMember,
-  sameListing,
   setErrorText,
 } from "./set_messages.ts";
 import { SetState, type WantedSet } from "./wanted_set.ts";
+
+/**
+ * "make" creates and changes. "close" does too, but leaves out of sets that are there what would allow more than before,
+ * for the time between it and "break": then rules can change with no packet passing that both old and new ones deny.
+ * "break" does what "close" left out, and destroys.
+ */
+export type SetPhase = Phase | "close";
 
 /** The sets of one family. */
 export interface IpSetsOptions {
@@ -46,13 +50,11 @@ const netlinkLimit = 500;
 /** From so many sets on, a look at the headers costs a millisecond, and check() looks so often at most. */
 const manySets = 200;
 const manySetsEveryMs = 500;
-/** Members that check() compares, in the mean: about a millisecond's work. A set costs as much as so many of them. */
+/** Members that check() compares, in the mean: about a millisecond's work. */
 const comparedAtOnce = 1000;
-const setCosts = 40;
-/** Rounds through `ipset restore` in one flush: each but the last found something that the kernel refuses. */
+/** Rounds through `ipset restore`: each but the last found something that the kernel refuses. */
 const maxRounds = 40;
 
-type Step = { state: SetState; request: Request; do: "create" | "destroy" | "add" | "remove"; member?: string };
 type Sum = { put: number; removed: number; drift: number };
 
 /**
@@ -68,6 +70,8 @@ export class IpSets {
   readonly #dirty = new Set<string>();
   readonly #wished = new Set<string>();
   readonly #failed = new Map<string, Failure>();
+  /** Of these a part of the changes is left for "break". */
+  readonly #held = new Set<string>();
   readonly #revisions = new Map<SetType, number>();
   #doubted = true;
   #busy = false;
@@ -78,7 +82,7 @@ export class IpSets {
   #headers: Uint8Array[] = [];
   #unread: Failure | undefined;
   #last: Promise<unknown> = Promise.resolve();
-  readonly #queued = new Map<Phase | undefined, Promise<Report<string>>>();
+  readonly #queued = new Map<SetPhase | undefined, Promise<Report<string>>>();
   /** What was done since the start. */
   readonly counts = { lists: 0, changes: 0, programs: 0, failures: 0 };
 
@@ -106,10 +110,11 @@ export class IpSets {
     for (const [name, set] of sets) this.want(name, set);
   }
 
-  /** Some members more and some less of a set that is wanted. */
-  change(name: string, add: Iterable<string>, remove: Iterable<string>): void {
+  /** Some members more and some less of a set that is wanted. @param closes see WantedSet; as before when not given. */
+  change(name: string, add: Iterable<string>, remove: Iterable<string>, closes?: boolean): void {
     const state = this.#states.get(name);
     if (!state?.want) return;
+    state.closes = closes ?? state.closes;
     state.change(add, remove);
     this.#touch(name);
   }
@@ -149,7 +154,7 @@ export class IpSets {
     if (this.#doubted || this.#busy) return [];
     const now = this.#now();
     // So that whoever looks before each write does not pay milliseconds for it.
-    if (!headers && this.#states.size > manySets && now - this.#checkedMs < manySetsEveryMs) return [];
+    if (!headers && this.#headers.length > manySets && now - this.#checkedMs < manySetsEveryMs) return [];
     this.#checkedMs = now;
     this.counts.lists++;
     const changed = this.#checkHeaders(headers ?? listHeaders(this.#options.socket));
@@ -165,7 +170,7 @@ export class IpSets {
     for (let n = this.#turns.length; n > 0; n--) {
       const name = this.#turns[0]!;
       const state = this.#states.get(name);
-      const size = (state?.have?.elements ?? 0) + setCosts;
+      const size = state?.have?.elements ?? 0;
       if (size > this.#credit) break;
       this.#turns.shift();
       if (!state?.want || !state.have || this.#dirty.has(name)) continue;
@@ -178,11 +183,11 @@ export class IpSets {
   }
 
   #checkHeaders(bodies: Uint8Array[]): string[] {
-    if (sameListing(bodies, this.#headers)) return [];
+    if (sameBodies(bodies, this.#headers)) return [];
     this.#headers = bodies;
     const changed: string[] = [];
     const seen = new Set<string>();
-    for (const header of readHeaders(bodies)) {
+    for (const header of bodies.map(decodeHeader)) {
       if (!this.#owns(header.name)) continue;
       seen.add(header.name);
       const state = this.#states.get(header.name) ?? this.#add(header.name);
@@ -220,13 +225,11 @@ export class IpSets {
 
   /** Sets that are wanted. */
   get size(): number {
-    let n = 0;
-    for (const { want } of this.#states.values()) if (want) n++;
-    return n;
+    return [...this.#states.values()].filter((s) => s.want).length;
   }
 
   /** Makes the sets as wanted as far as possible; a phase does half of it. Never rejects. */
-  flush(phase?: Phase): Promise<Report<string>> {
+  flush(phase?: SetPhase): Promise<Report<string>> {
     const queued = this.#queued.get(phase);
     if (queued) return queued;
     const work = this.#last.then(() => {
@@ -238,15 +241,17 @@ export class IpSets {
     return work;
   }
 
-  async #flushOnce(phase: Phase | undefined): Promise<Report<string>> {
+  async #flushOnce(phase: SetPhase | undefined): Promise<Report<string>> {
     const sum: Sum = { put: 0, removed: 0, drift: 0 };
     if (this.#unread && this.#unread.retryAtMs > this.#now()) return this.#report(sum);
     this.#busy = true;
     try {
       if (this.#doubted) this.#look();
       const due = this.#due();
-      if (phase !== "break") await this.#make(due.filter((s) => s.want), sum);
-      if (phase !== "make") this.#break(due.filter((s) => !s.want), sum);
+      const wanted = due.filter((s) => s.want && (phase !== "break" || this.#held.delete(s.name)));
+      if (phase === "close") await this.#close(wanted, sum);
+      else await this.#make(wanted, sum);
+      if (phase === undefined || phase === "break") this.#break(due.filter((s) => !s.want), sum);
       this.#unread = undefined;
     } catch (error) {
       this.#unread = this.#failure(this.#unread, messageOf(error));
@@ -276,7 +281,7 @@ export class IpSets {
     this.#doubted = false;
     this.#headers = listHeaders(this.#options.socket);
     for (const state of this.#states.values()) state.found(undefined, undefined);
-    for (const header of readHeaders(this.#headers)) {
+    for (const header of this.#headers.map(decodeHeader)) {
       if (!this.#owns(header.name)) continue;
       const state = this.#states.get(header.name) ?? this.#add(header.name);
       state.have = header;
@@ -302,14 +307,40 @@ export class IpSets {
     this.#wished.delete(name);
   }
 
+  /** Of each set that is there only the part that denies more. */
+  async #close(states: SetState[], sum: Sum): Promise<void> {
+    for (const state of states) {
+      this.#read(state);
+      if (state.have?.type !== state.want!.type) continue;
+      state.part = state.partThat("denies");
+      this.#held.add(state.name);
+    }
+    try {
+      await this.#make(states, sum);
+    } finally {
+      for (const state of states) state.part = "all";
+    }
+  }
+
   async #make(states: SetState[], sum: Sum): Promise<void> {
     for (const state of states) this.#read(state);
     const work = states.filter((s) => this.#isToDo(s, sum));
-    const size = ({ want, have, add, remove }: SetState) => have ? add.size + remove.size : want!.members.size + 1;
+    const size = ({ want, have, adding, removing }: SetState) =>
+      have ? adding.size + removing.size : want!.members.size + 1;
     const total = work.reduce((n, s) => n + size(s), 0);
     const byNetlink = (s: SetState) => total <= netlinkLimit && s.plan().do !== "replace";
     this.#netlink(work.filter(byNetlink), sum);
-    await this.#bulk(work.filter((s) => !byNetlink(s)), sum);
+    await this.#inOrder(work.filter((s) => !byNetlink(s)), sum);
+  }
+
+  /** Members come before others go, so that one which goes from set to set is always in one; as the steps of #netlink(). */
+  async #inOrder(states: SetState[], sum: Sum): Promise<void> {
+    const moving = states.filter((s) => states.length > 1 && s.plan().do === "change" && s.part === "all");
+    const closing = (s: SetState) => Number(s.closes);
+    for (const state of moving) state.part = "add";
+    await this.#bulk(states.toSorted((a, b) => closing(b) - closing(a)), sum);
+    for (const state of moving) state.part = "all";
+    await this.#bulk(moving.filter((s) => !s.unknown).toSorted((a, b) => closing(a) - closing(b)), sum);
   }
 
   #read(state: SetState): void {
@@ -330,6 +361,7 @@ export class IpSets {
 
   /** The set is as far as it can be. */
   #settle(state: SetState, sum: Sum, written: boolean): void {
+    if (state.part !== "all") return; // the other part is still to come
     this.#dirty.delete(state.name);
     const asked = this.#wished.delete(state.name);
     if (written) sum.put++;
@@ -342,34 +374,13 @@ export class IpSets {
 
   #netlink(states: SetState[], sum: Sum): void {
     if (states.length === 0) return;
-    const steps = states.flatMap((s) => this.#steps(s));
+    const steps = stepsOf(states, (type) => this.#revision(type));
     const { socket, metrics } = this.#options;
     this.counts.changes += steps.length;
     metrics.add("felix_ipset_lines_executed", steps.length);
     const broken = new Set<SetState>();
     socket.batch(steps.map((s) => s.request)).forEach(({ error }, i) => this.#answered(steps[i]!, error, broken));
     for (const state of states) if (!broken.has(state)) this.#settle(state, sum, true);
-  }
-
-  #steps(state: SetState): Step[] {
-    const { name, family } = state;
-    const plan = state.plan();
-    const step = (what: Step["do"], request: Request, member?: string): Step => ({ state, request, do: what, member });
-    const steps: Step[] = [];
-    if (plan.do === "create") {
-      if (plan.destroyFirst) steps.push(step("destroy", destroySet(name, family)));
-      const { type, maxelem } = state.want!;
-      steps.push(
-        step(
-          "create",
-          createSet({ name, type, family, maxelem, members: state.want!.members.size }, this.#revision(type)),
-        ),
-      );
-      if (plan.destroyFirst) state.want!.members.forEach((m) => state.add.add(m));
-    }
-    for (const m of state.add) if (!state.refused.has(m)) steps.push(step("add", addMember(name, family, m), m));
-    for (const m of state.remove) steps.push(step("remove", removeMember(name, family, m), m));
-    return steps;
   }
 
   #revision(type: SetType): number {
@@ -380,7 +391,7 @@ export class IpSets {
     return found;
   }
 
-  #answered(step: Step, error: KernelError | undefined, broken: Set<SetState>): void {
+  #answered(step: SetStep, error: KernelError | undefined, broken: Set<SetState>): void {
     const { state, member } = step;
     if (broken.has(state)) return;
     if (!error) {
@@ -455,16 +466,15 @@ export class IpSets {
 
   #fail({ name }: SetState, why: string, retryAtMs?: number): void {
     this.counts.failures++;
-    const failure = this.#failure(this.#failed.get(name), why);
-    this.#failed.set(name, retryAtMs === undefined ? failure : { ...failure, retryAtMs });
+    this.#failed.set(name, this.#failure(this.#failed.get(name), why, retryAtMs));
   }
 
-  #failure(before: Failure | undefined, why: string): Failure {
+  #failure(before: Failure | undefined, why: string, retryAtMs?: number): Failure {
     const { random, firstRetryMs, maxRetryMs } = this.#options;
     const now = this.#now();
     const times = (before?.times ?? 0) + 1;
     const delay = Math.min(maxRetryMs, firstRetryMs * 2 ** (times - 1)) * (0.5 + random() / 2);
-    return { why, sinceMs: before?.sinceMs ?? now, retryAtMs: now + delay, times };
+    return { why, sinceMs: before?.sinceMs ?? now, retryAtMs: retryAtMs ?? now + delay, times };
   }
 
   #report(sum: Sum): Report<string> {
@@ -486,3 +496,5 @@ export class IpSets {
     return this.retryInMs === undefined && this.#failed.size === 0;
   }
 }
+const sameBodies = (a: Uint8Array[], b: Uint8Array[]): boolean =>
+  a.length === b.length && a.every((body, i) => Buffer.compare(body, b[i]!) === 0);
