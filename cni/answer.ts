@@ -19,8 +19,14 @@ const verbs: Record<PluginRequest["plugin"], Record<ServedCommand, Verb>> = {
 /**
  * Serves one call of the plugin. Everything that goes wrong becomes the specification's error object on stdout.
  * @param told configurations' remarks that the log has had; one agent says each once.
+ * @param gone aborted when the plugin went away: killed by its runtime, which thinks that the call failed.
  */
-export async function answer(request: PluginRequest, deps: CniDeps, told: Set<string>): Promise<PluginAnswer> {
+export async function answer(
+  request: PluginRequest,
+  deps: CniDeps,
+  told: Set<string>,
+  gone?: AbortSignal,
+): Promise<PluginAnswer> {
   const began = deps.clock.monotonicMs();
   const command = request.env.CNI_COMMAND ?? "";
   const stderr: string[] = [];
@@ -34,7 +40,9 @@ export async function answer(request: PluginRequest, deps: CniDeps, told: Set<st
   try {
     const call = readCall(request, deps, stderr);
     remark(call.config, call.remarks, deps, told);
-    const stdout = await verbs[request.plugin][call.environment.command as ServedCommand](call, deps);
+    const verb = call.environment.command as ServedCommand;
+    using asked = verb === "ADD" ? deps.lifecycle.expect(call.attachment, gone) : undefined;
+    const stdout = await verbs[request.plugin][verb]({ ...call, ...(asked && { asked }) }, deps);
     deps.log.debug("CNI call served", fields());
     return { exit: 0, stdout, stderr: stderr.join("\n") };
   } catch (error) {

@@ -1,7 +1,7 @@
 import type { Clock } from "../lib/clock.ts";
 import type { Logger } from "../lib/log.ts";
 import type { KubernetesClients } from "../datastore/kubernetes/client.ts";
-import type { Lifecycle } from "../agent/endpoints/lifecycle.ts";
+import type { Asked, Lifecycle } from "../agent/endpoints/lifecycle.ts";
 import type { Attachment } from "../agent/endpoints/attachment.ts";
 import type { NetworkConfig } from "./config.ts";
 import type { CniArgs, CniEnvironment, Identifiers } from "./environment.ts";
@@ -33,6 +33,8 @@ export interface Call {
   args: CniArgs;
   ids: Identifiers;
   attachment: Attachment;
+  /** An ADD as its server heard of it: ends when a DEL comes, or the plugin goes away. */
+  asked?: Asked;
   /** Lines for the plugin's stderr: what delegated plugins wrote. */
   stderr: string[];
 }

@@ -87,24 +87,25 @@ const gateWaitMs = 30_000, gateEveryMs = 1_000, gateAnswerMs = 5_000;
 /**
  * Waits until every URL answers with 2xx or 3xx, all at once.
  * DIFFERS: Calico looks first after 5 s, one after another; we look at once.
+ * @param signal ends the wait early and quietly: nobody wants the ADD any more, which its next step tells.
  * @throws Refusal 7 for what is no URL; Problem "not-ready" after 30 s, naming the gate.
  */
-export async function waitForGates(urls: string[], clock: Clock): Promise<void> {
+export async function waitForGates(urls: string[], clock: Clock, signal?: AbortSignal): Promise<void> {
   for (const url of urls) {
     if (!URL.canParse(url) || !/^https?:/.test(url)) throw invalidConfig(`"${url}" is not a URL`, "readiness_gates");
   }
-  await Promise.all(urls.map((url) => waitForGate(url, clock)));
+  await Promise.all(urls.map((url) => waitForGate(url, clock, signal)));
 }
 
-async function waitForGate(url: string, clock: Clock): Promise<void> {
+async function waitForGate(url: string, clock: Clock, signal: AbortSignal | undefined): Promise<void> {
   const end = clock.monotonicMs() + gateWaitMs;
   for (;;) {
     const why = await lookAtGate(url, clock);
-    if (why === undefined) return;
+    if (why === undefined || signal?.aborted) return;
     if (clock.monotonicMs() >= end) {
       throw new Problem({ code: "not-ready", what: `readiness gate is not open: ${why}`, where: url });
     }
-    await clock.sleep(gateEveryMs);
+    await clock.sleep(gateEveryMs, signal).catch(() => {}); // aborted: the loop's return ends it
   }
 }
 
@@ -112,14 +113,13 @@ async function waitForGate(url: string, clock: Clock): Promise<void> {
 async function lookAtGate(url: string, clock: Clock): Promise<string | undefined> {
   const late = () => new Error(`no answer within ${gateAnswerMs} ms`);
   try {
-    const answer = await withDeadline(
-      gateAnswerMs,
-      (signal) => fetch(url, { signal, redirect: "manual" }),
-      late,
-      clock,
-    );
-    await answer.body?.cancel();
-    return answer.status >= 200 && answer.status < 400 ? undefined : `HTTP ${answer.status}`;
+    const look = async (signal: AbortSignal) => {
+      const answer = await fetch(url, { signal, redirect: "manual" });
+      await answer.body?.cancel();
+      return answer.status;
+    };
+    const status = await withDeadline(gateAnswerMs, look, late, clock);
+    return status >= 200 && status < 400 ? undefined : `HTTP ${status}`;
   } catch (error) {
     return messageOf(error);
   }

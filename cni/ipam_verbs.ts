@@ -18,7 +18,7 @@ const add: Verb = async (call, deps) => {
     addresses,
     attributes: attributesOf(call, deps),
     ...(namespace ? { namespaceLabels: namespace.metadata.labels ?? {} } : {}),
-  });
+  }, call.asked);
   // An address that was asked for by name comes back as itself, a chosen one with its block's mask: as with Calico.
   const texts = given.map(({ ip, block }) =>
     `${formatIp(ip)}/${addresses.specific ? (ip.v === 4 ? 32 : 128) : block.len}`

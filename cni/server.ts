@@ -97,7 +97,8 @@ async function route(
   const what = `${request.method} ${pathname}`;
   if (what === "POST /v1/cni") {
     const call = pluginRequest(await request.text());
-    return typeof call === "string" ? json(400, { error: call }) : json(200, { ...await answer(call, deps, told) });
+    if (typeof call === "string") return json(400, { error: call });
+    return json(200, { ...await answer(call, deps, told, request.signal) });
   }
   if (what === "GET /v1/status") return statusOf(deps, calls.size, policy);
   if (what === "GET /v1/endpoints") return json(200, deps.lifecycle.list() as unknown as Json);

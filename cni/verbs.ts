@@ -25,7 +25,7 @@ export const add: Verb = async (call, deps) => {
   const mtu = mtuOf(call, deps);
   refuseNetns(call);
   const before = config.prevResult === undefined ? undefined : readResult(config.prevResult, "prevResult");
-  await waitForGates(config.readiness_gates, deps.clock);
+  await waitForGates(config.readiness_gates, deps.clock, call.asked?.signal);
   const client = call.ids.orchestrator === "k8s" ? await kubernetesOf(call, deps) : undefined;
   const wanted = client
     ? await podRequest(call, await podFacts(call, client), deps.clock.now(), mtu)
@@ -33,7 +33,7 @@ export const add: Verb = async (call, deps) => {
   const { request, answer, giveBack } = await withAddresses(call, deps, client, wanted);
   let added: Added;
   try {
-    added = await deps.lifecycle.add(request);
+    added = await deps.lifecycle.add(request, call.asked);
   } catch (error) {
     await giveBack();
     throw error;

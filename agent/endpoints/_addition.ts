@@ -74,7 +74,7 @@ export class Addition {
   constructor(
     private readonly parts: AdditionParts,
     private readonly request: AddRequest,
-    /** Aborted when a DEL for the container came: the DEL wins. */
+    /** Aborted when a DEL for the container came, or who asked went away: the ADD must not come true. */
     private readonly signal: AbortSignal,
   ) {
     this.#mac = request.mac ?? parts.random.mac();
@@ -221,7 +221,7 @@ export class Addition {
   }
 
   #refuseWhenLost(): void {
-    if (this.signal.aborted) throw lost(this.#key);
+    refuseWhenLost(this.signal, this.#key);
   }
 
   /** Undoes what was done, newest first, and says so in the log when something stays for the journal. */
@@ -266,4 +266,13 @@ export function assignRequest(
 }
 
 const lost = (where: string): Problem =>
-  new Problem({ code: "conflict", what: "the container was deleted while it was being added", where });
+  new Problem({
+    code: "conflict",
+    what: "the container was deleted, or its runtime gave up, while it was being added",
+    where,
+  });
+
+/** @throws Problem "conflict" when nobody wants the ADD any more. */
+export function refuseWhenLost(signal: AbortSignal, where: string): void {
+  if (signal.aborted) throw lost(where);
+}

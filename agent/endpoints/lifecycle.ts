@@ -9,7 +9,7 @@ import type { Mirror } from "../../datastore/mirror.ts";
 import type { Store } from "../../datastore/store.ts";
 import type { Allocator } from "../../ipam/commit.ts";
 import type { Dataplane } from "../dataplane/apply.ts";
-import { Addition, type AdditionParts } from "./_addition.ts";
+import { Addition, type AdditionParts, refuseWhenLost } from "./_addition.ts";
 import { type Attachment, attachmentId, handleOf } from "./attachment.ts";
 import { differences } from "./differences.ts";
 import { belongsTo, Endpoints } from "./_endpoints.ts";
@@ -49,6 +49,12 @@ export interface LifecycleDeps {
   step?: (step: AddStep, attachment: Attachment) => void;
 }
 
+/** An ADD that somebody asked for, from the moment it was asked. Disposed of when it is answered. */
+export interface Asked extends Disposable {
+  /** Aborted when nobody wants the ADD any more. */
+  readonly signal: AbortSignal;
+}
+
 /** How long etcd may be silent before a DEL goes to the journal. */
 const removePatienceMs = 1_000;
 /** How often the journal looks whether etcd is back. */
@@ -74,30 +80,46 @@ export class Lifecycle {
   }
 
   /**
+   * An ADD was asked for and is being prepared. A remove() from now on ends it, and so does `gone`: who asked went away.
+   * Without this a DEL could come while an ADD still asks the API server, find nothing, and the ADD would come true after it.
+   */
+  expect(attachment: Attachment, gone?: AbortSignal): Asked {
+    const call = { id: attachmentId(attachment), stop: new AbortController() };
+    this.#adding.add(call);
+    const signal = gone ? AbortSignal.any([call.stop.signal, gone]) : call.stop.signal;
+    return { signal, [Symbol.dispose]: () => void this.#adding.delete(call) };
+  }
+
+  /**
    * Makes an endpoint: address, link, etcd, kernel. A repeated call for a live attachment gets the same answer. When it
    * fails nothing is left, or what etcd did not confirm is in the journal.
    * @throws Problem "unavailable" and "not-ready": try again; "exhausted", "exists", "not-found", "bad-input", "kernel";
-   * "conflict": a DEL for the container came.
+   * "conflict": a DEL for the container came, or who asked went away.
+   * @param asked of expect(), when the ADD was prepared.
    */
-  async add(request: AddRequest): Promise<Added> {
+  async add(request: AddRequest, asked = this.expect(request.attachment)): Promise<Added> {
+    using call = asked;
     const { attachment, endpoint: { metadata } } = request;
     const key = resourceKey("WorkloadEndpoint", metadata.name, metadata.namespace);
-    return await this.#exclusively(attachment, [key], async (signal) => {
+    return await this.#locks.hold([...keysOf(attachment, undefined), key], async () => {
+      refuseWhenLost(call.signal, key);
       await this.#whenConnected();
       const previous = new Previous(this.#parts(), request, key);
       previous.refuseSecond();
       const again = await previous.answer();
       if (again) return again;
       await previous.clear();
-      const made = await new Addition(this.#additionParts(attachment), request, signal).run();
+      const made = await new Addition(this.#additionParts(attachment), request, call.signal).run();
       return { ...made, again: false };
     });
   }
 
   /** Addresses without an endpoint, for a main plugin that is not ours. @throws Problem as add(). */
-  async lease(request: LeaseRequest): Promise<{ ip: Ip; block: Cidr }[]> {
+  async lease(request: LeaseRequest, asked = this.expect(request.attachment)): Promise<{ ip: Ip; block: Cidr }[]> {
+    using call = asked;
     const { attachment } = request;
-    return await this.#exclusively(attachment, [], async () => {
+    return await this.#locks.hold(keysOf(attachment, undefined), async () => {
+      refuseWhenLost(call.signal, handleOf(attachment));
       await this.#whenConnected();
       return await new Lease(this.#additionParts(attachment), request).run();
     });
@@ -250,20 +272,6 @@ export class Lifecycle {
         });
       }
       await clock.sleep(20);
-    }
-  }
-
-  async #exclusively<T>(
-    attachment: Attachment,
-    keys: string[],
-    work: (signal: AbortSignal) => Promise<T>,
-  ): Promise<T> {
-    const call = { id: attachmentId(attachment), stop: new AbortController() };
-    this.#adding.add(call);
-    try {
-      return await this.#locks.hold([...keysOf(attachment, undefined), ...keys], () => work(call.stop.signal));
-    } finally {
-      this.#adding.delete(call);
     }
   }
 

@@ -150,6 +150,27 @@ Deno.test("a DEL overtakes the ADD of its container at every step, and wins", as
   }
 });
 
+Deno.test("an ADD whose runtime gave up does not come true, at whatever step that is noticed", async () => {
+  for (const at of addSteps.slice(0, -1)) {
+    const gone = new AbortController();
+    await using node = await TestNode.start({ step: (step) => void (step === at && gone.abort()) });
+    const request = addRequest("c1");
+    const asked = node.lifecycle.expect(request.attachment, gone.signal);
+    await rejects(node.lifecycle.add(request, asked), (e: unknown) => isProblem(e, "conflict"), at);
+    await empty(node);
+  }
+});
+
+Deno.test("a DEL that comes while its ADD is still being prepared wins", async () => {
+  await using node = await TestNode.start();
+  const request = addRequest("c1");
+  const asked = node.lifecycle.expect(request.attachment);
+  await remove(node);
+  await rejects(node.lifecycle.add(request, asked), (e: unknown) => isProblem(e, "conflict"));
+  await empty(node);
+  await node.lifecycle.add(request); // the next one is another matter
+});
+
 Deno.test("two pods of one host interface name: the second is refused, the first lives", async () => {
   await using node = await TestNode.start();
   const first = addRequest("c1", { pod: "web" });

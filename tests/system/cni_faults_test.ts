@@ -1,4 +1,4 @@
-import { deepEqual, equal, match, ok } from "node:assert/strict";
+import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { type AgentWorld, makeAgentWorld, type PluginCall, type PluginResult, putCluster } from "../lab/agent_world.ts";
 import { wait } from "../lab/wait.ts";
 import { settled, stateOf } from "./_cni_state.ts";
@@ -92,6 +92,21 @@ Deno.test("etcd is away: ADD says try again, DEL succeeds and reaches etcd when 
       Deno.kill(agent, "SIGCONT");
     }
     await settled(world, 0);
+  });
+
+  await t.step("an ADD that its runtime killed does not come true after its DEL", async () => {
+    const config = { ...base, readiness_gates: ["http://127.0.0.1:18099/"] };
+    await rejects(world.call({ command: "ADD", ...at("e6"), config, timeoutMs: 1_000 }), /1000 ms/);
+    await good(world, { command: "DEL", ...at("e6") });
+    const serve = "Deno.serve({ port: 18099, hostname: '127.0.0.1', onListen() {} }, () => new Response('open'))";
+    const words = [`--net=${world.host.path}`, Deno.execPath(), "eval", serve];
+    await using gate = new Deno.Command("nsenter", { args: words, stdout: "null", stderr: "null" }).spawn();
+    await wait("the call to end", async () => ((await world.get("/v1/status")).body as { calls: number }).calls === 0);
+    await settled(world, 0);
+    equal((await pods[0].ipJson("link show")).length, 1);
+    await good(world, { command: "ADD", ...at("e7"), config });
+    await good(world, { command: "DEL", ...at("e7"), config });
+    gate.kill();
   });
 });
 

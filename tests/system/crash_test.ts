@@ -54,7 +54,7 @@ class Rig {
     let last: unknown;
     const ready = async () =>
       agent.isEnded || (last = await this.status(), (last as { ready: boolean })?.ready === true);
-    await wait("the agent to be ready", ready, { deadlineMs: 15_000, everyMs: 20 }).catch((error) => {
+    await wait("the agent to be ready", ready, { deadlineMs: 40_000, everyMs: 20 }).catch((error) => {
       throw new Error(`${error.message}; it says ${JSON.stringify(last)}, its log ends:\n${agent.logTail()}`);
     });
     assert.ok(!agent.isEnded, `the agent ended at its start:\n${agent.logTail()}`);
@@ -103,7 +103,7 @@ class Rig {
 
   /** The agent kills itself at a step of the ADD that comes. */
   async waitForDeathAt(step: string): Promise<void> {
-    await wait(`the agent to die at "${step}"`, () => this.agent!.isEnded, { deadlineMs: 10_000 }).catch((error) => {
+    await wait(`the agent to die at "${step}"`, () => this.agent!.isEnded, { deadlineMs: 30_000 }).catch((error) => {
       throw new Error(`${error.message}; the call said ${this.said}, the agent's log ends:\n${this.agent!.logTail()}`);
     });
     this.#count(step);
@@ -128,7 +128,14 @@ async function settle(rig: Rig, a: Attachment, code: number): Promise<void> {
 Deno.test(`after ${kills} kills of agent and plugin in the middle of ADDs and DELs everything agrees`, async () => {
   const seed = Number(Deno.env.get("CRASH_SEED") ?? crypto.getRandomValues(new Uint32Array(1))[0]);
   console.log(`seed ${seed}`);
-  const random = seeded(seed);
+  // What went wrong stands beside its seed, not a thousand lines below it.
+  await killAndJudge(seeded(seed)).catch((error) => {
+    console.log(`seed ${seed}: ${error instanceof Error ? error.stack : error}`);
+    throw error;
+  });
+});
+
+async function killAndJudge(random: () => number): Promise<void> {
   await using lab = await makeHosts(1, { prefix: "crash" });
   await using etcd = await startEtcd({ address: lab.serverAddress, netns: lab.wire.name });
   const host = lab.hosts[0]!;
@@ -184,7 +191,7 @@ Deno.test(`after ${kills} kills of agent and plugin in the middle of ADDs and DE
   for (const step of addSteps) assert.ok(rig.killed[step], `no kill at step ${step}`);
 
   await wait("the journal to be worked off", async () => (await rig.status())?.pending.length === 0, {
-    deadlineMs: 15_000,
+    deadlineMs: 40_000,
   });
   const alive = attachments.filter((a) => a.alive);
   const find = async () => {
@@ -201,11 +208,11 @@ Deno.test(`after ${kills} kills of agent and plugin in the middle of ADDs and DE
       wrong: judge(dump, { endpoints: true, interfaces: { [host.name]: interfaces }, nowMs: Date.now() }),
     };
   };
-  await wait("everything to agree", async () => (await find()).wrong.length === 0, { deadlineMs: 5_000, everyMs: 200 })
+  await wait("everything to agree", async () => (await find()).wrong.length === 0, { deadlineMs: 20_000, everyMs: 200 })
     .catch(() => {}); // the asserts below say what is wrong
   const { dump, interfaces, wrong } = await find();
   assert.deepEqual(wrong, []);
   assert.deepEqual(interfaces.map((i) => i.name).sort(), alive.map((a) => `cali${a.id.slice(0, 11)}`).sort());
   const handles = [...dump.keys()].filter((k) => k.includes("/ipam/v2/handle/")).map((k) => k.split("/").pop());
   assert.deepEqual(handles.sort(), alive.map((a) => `k8s-pod-network.${a.id}`).sort());
-});
+}
