@@ -149,7 +149,8 @@ class World implements AgentWorld {
       ],
       env: {
         ...{ ETCD_ENDPOINTS: this.etcd.endpoint, NODENAME: node, CALICO_NETWORKING_BACKEND: "none" },
-        ...{ TORTIE_STATE_DIR: `${this.dir}/state`, TORTIE_RUN_DIR: `${this.dir}/run`, ...user, ...tls, ...env },
+        ...{ TORTIE_STATE_DIR: `${this.dir}/state`, TORTIE_RUN_DIR: `${this.dir}/run` },
+        ...{ FELIX_ENDPOINTSTATUSPATHPREFIX: this.dir, ...user, ...tls, ...env },
       },
       stdin: "null",
       stdout: "null",
