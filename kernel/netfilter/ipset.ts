@@ -1,4 +1,3 @@
-import { Buffer } from "node:buffer";
 import type { Clock } from "../../lib/clock.ts";
 import type { Family } from "../../lib/ip.ts";
 import { type Metrics, noMetrics } from "../../lib/metrics.ts";
@@ -10,12 +9,13 @@ import { SetBulk } from "./_set_bulk.ts";
 import { type SetStep, stepsOf } from "./_set_steps.ts";
 import type { SetType } from "./set_members.ts";
 import {
-  decodeHeader,
   destroySet,
   isMissing,
   listHeaders,
   listMembers,
   newestRevision,
+  readHeaders,
+  sameListing,
   setErrorText,
 } from "./set_messages.ts";
 import { SetState, type WantedSet } from "./wanted_set.ts";
@@ -50,8 +50,9 @@ const netlinkLimit = 500;
 /** From so many sets on, a look at the headers costs a millisecond, and check() looks so often at most. */
 const manySets = 200;
 const manySetsEveryMs = 500;
-/** Members that check() compares, in the mean: about a millisecond's work. */
+/** Members that check() compares, in the mean: about a millisecond's work. A set costs as much as so many of them. */
 const comparedAtOnce = 1000;
+const setCosts = 40;
 /** Rounds through `ipset restore`: each but the last found something that the kernel refuses. */
 const maxRounds = 40;
 
@@ -154,7 +155,7 @@ export class IpSets {
     if (this.#doubted || this.#busy) return [];
     const now = this.#now();
     // So that whoever looks before each write does not pay milliseconds for it.
-    if (!headers && this.#headers.length > manySets && now - this.#checkedMs < manySetsEveryMs) return [];
+    if (!headers && this.#states.size > manySets && now - this.#checkedMs < manySetsEveryMs) return [];
     this.#checkedMs = now;
     this.counts.lists++;
     const changed = this.#checkHeaders(headers ?? listHeaders(this.#options.socket));
@@ -170,7 +171,7 @@ export class IpSets {
     for (let n = this.#turns.length; n > 0; n--) {
       const name = this.#turns[0]!;
       const state = this.#states.get(name);
-      const size = state?.have?.elements ?? 0;
+      const size = (state?.have?.elements ?? 0) + setCosts;
       if (size > this.#credit) break;
       this.#turns.shift();
       if (!state?.want || !state.have || this.#dirty.has(name)) continue;
@@ -183,11 +184,11 @@ export class IpSets {
   }
 
   #checkHeaders(bodies: Uint8Array[]): string[] {
-    if (sameBodies(bodies, this.#headers)) return [];
+    if (sameListing(bodies, this.#headers)) return [];
     this.#headers = bodies;
     const changed: string[] = [];
     const seen = new Set<string>();
-    for (const header of bodies.map(decodeHeader)) {
+    for (const header of readHeaders(bodies)) {
       if (!this.#owns(header.name)) continue;
       seen.add(header.name);
       const state = this.#states.get(header.name) ?? this.#add(header.name);
@@ -281,7 +282,7 @@ export class IpSets {
     this.#doubted = false;
     this.#headers = listHeaders(this.#options.socket);
     for (const state of this.#states.values()) state.found(undefined, undefined);
-    for (const header of this.#headers.map(decodeHeader)) {
+    for (const header of readHeaders(this.#headers)) {
       if (!this.#owns(header.name)) continue;
       const state = this.#states.get(header.name) ?? this.#add(header.name);
       state.have = header;
@@ -496,5 +497,3 @@ export class IpSets {
     return this.retryInMs === undefined && this.#failed.size === 0;
   }
 }
-const sameBodies = (a: Uint8Array[], b: Uint8Array[]): boolean =>
-  a.length === b.length && a.every((body, i) => Buffer.compare(body, b[i]!) === 0);
