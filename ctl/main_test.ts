@@ -27,11 +27,13 @@ async function ctl(store: MemoryStore, ...args: string[]): Promise<{ code: numbe
     listFolder: () => Promise.resolve(undefined),
     openStore: () => store,
     node: () => Promise.resolve({}),
+    host: () => Promise.reject(new Error("no command of these tests needs the machine")),
     clock: new FakeClock(),
     uuid: () => "u",
     random: () => 0,
     version: "v0",
     commit: "c",
+    screen: false,
     terminal: false,
   };
   return { code: await runCtl(args, surroundings), text };

@@ -104,7 +104,7 @@ function shape({ kind, items, revision }: Found): Record<string, unknown> {
 }
 
 /** JSON as Go writes it: two blanks a level, `<`, `>` and `&` as escapes. */
-const goJson = (value: unknown): string =>
+export const goJson = (value: unknown): string =>
   writeJson(value, 2).replace(
     /[<>&\u2028\u2029]/g,
     (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`,

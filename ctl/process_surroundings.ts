@@ -19,11 +19,13 @@ export function processSurroundings(): Surroundings {
       return openEtcd(options, { clock: systemClock, log: createLog("ctl", { level: "error" }) });
     },
     node: async () => (await import("./node_view.ts")).nodeView(Deno.env.get("TORTIE_RUN_DIR") ?? "/run/tortie"),
+    host: async () => (await import("./host.ts")).processHost(),
     clock: systemClock,
     uuid: () => crypto.randomUUID(),
     random: Math.random,
     version: `tortie ${version}`,
     commit: "unknown",
+    screen: Deno.stdout.isTerminal(),
     terminal: Deno.stderr.isTerminal(),
   };
 }

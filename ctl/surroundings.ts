@@ -1,3 +1,4 @@
+import type { Host } from "./host.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { StoreOptions } from "../datastore/options.ts";
 import type { Store } from "../datastore/store.ts";
@@ -17,6 +18,8 @@ export interface Surroundings {
   listFolder(path: string): Promise<{ files: string[]; folders: string[] } | undefined>;
   /** What runs on this host. */
   node(): Promise<NodeView>;
+  /** The machine itself, for the few commands that need it. */
+  host(): Promise<Host>;
   openStore(options: StoreOptions): Store | Promise<Store>;
   clock: Clock;
   uuid(): string;
@@ -30,6 +33,8 @@ export interface Surroundings {
   calicoVersion?: string;
   /** Commit that `version` prints. */
   commit: string;
+  /** Standard output is a terminal. */
+  screen: boolean;
   /** Standard error is a terminal, so hints for people may be added. */
   terminal: boolean;
 }

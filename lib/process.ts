@@ -116,3 +116,17 @@ async function drain(stream: ReadableStream<Uint8Array>, max: number): Promise<s
   }
   return await new Response(new Blob(parts as BlobPart[])).text();
 }
+
+/**
+ * Gives this process's own streams, the terminal with them, to a program and waits for its end, however long it takes.
+ * @returns its exit code. @throws Problem "unavailable" when the program does not exist.
+ */
+export async function attend(program: string, args: string[]): Promise<number> {
+  try {
+    const own = { stdin: "inherit", stdout: "inherit", stderr: "inherit" } as const;
+    return (await new Deno.Command(program, { args, ...own }).spawn().status).code;
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    throw new Problem({ code: "unavailable", what: `${program} is not installed`, cause: error });
+  }
+}

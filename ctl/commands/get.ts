@@ -6,6 +6,7 @@ import { kindByName, kindByWord, kinds } from "../../datastore/kinds/index.ts";
 import type { Resources } from "../../datastore/resources.ts";
 import { badInput, type Call, type Command } from "../command.ts";
 import type { Found } from "../found.ts";
+import { choiceOf, chosen } from "../choice.ts";
 import { parseFormat, render, type TableContext } from "../output.ts";
 import { fileFlags, named, objectsOf, placeInNamespace } from "../writing.ts";
 
@@ -25,6 +26,9 @@ export const get: Command = {
       help: "ps, wide, yaml, json, name, custom-columns=A,B or go-template=T",
     },
     { name: "all-namespaces", short: "Aa", help: "objects of all namespaces" },
+    { name: "selector", value: "SELECTOR", help: "only objects whose labels it matches, such as \"rack == 'a'\"" },
+    { name: "sort-by", value: "COLUMN|PATH", help: "order by a column, or by a member such as spec.order" },
+    { name: "watch", short: "w", help: "go on showing changes until Ctrl-C" },
     { name: "export", help: "leave out what belongs to this cluster (with a name)" },
     ...fileFlags,
   ],
@@ -37,20 +41,27 @@ async function run(call: Call): Promise<number> {
   const { flags, surroundings } = call;
   const format = await parseFormat(flags.text("output") ?? "ps", surroundings.readFile);
   const asked = await askedFor(call);
+  const choice = choiceOf(flags.text("selector"), flags.text("sort-by"));
   const resources = await call.resources();
   const found: Found[] = [];
   const problems: Problem[] = [];
   for (const resource of asked) {
     try {
-      found.push(await find(call, resources, resource));
+      const one = chosen(await find(call, resources, resource), choice);
+      if (one.revision !== undefined || one.items.length > 0) found.push(one);
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       problems.push(error);
     }
   }
   const namespaces = flags.on("all-namespaces") || !!flags.text("namespace");
+  const context = await tableContext(resources, found, namespaces);
+  if (flags.on("watch") && problems.length === 0) {
+    const { watchFound } = await import("../watching.ts");
+    return await watchFound({ surroundings, store: resources.store, format, context, choice }, found, asked);
+  }
   if (problems.length < asked.length || format.is === "yaml" || format.is === "json") {
-    surroundings.out(render(found, format, found.length !== 1, await tableContext(resources, found, namespaces)));
+    surroundings.out(render(found, format, found.length !== 1, context));
   }
   if (problems.length > 0) surroundings.err(problems.map(messageOf).join("\n") + "\n");
   return problems.length > 0 ? 1 : 0;

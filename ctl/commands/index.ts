@@ -1,15 +1,21 @@
 import type { Command } from "../command.ts";
 import { apply } from "./apply.ts";
 import { create } from "./create.ts";
-import { lock, unlock } from "./datastore_lock.ts";
+import { clusterDiags } from "./cluster_diags.ts";
+import { completion } from "./completion.ts";
+import { lock, migrateExport, migrateImport, unlock } from "./datastore_migrate.ts";
 import { remove } from "./delete.ts";
+import { edit } from "./edit.ts";
 import { get } from "./get.ts";
 import { ipamConfigure } from "./ipam_configure.ts";
+import { ipamCheck } from "./ipam_check.ts";
+import { ipamGc } from "./ipam_gc.ts";
 import { ipamRelease } from "./ipam_release.ts";
 import { ipamShow } from "./ipam_show.ts";
 import { ipamSplit } from "./ipam_split.ts";
 import { label } from "./label.ts";
 import { nodeStatus } from "./node_status.ts";
+import { nodeCheckSystem, nodeDiags, nodeRun } from "./node_system.ts";
 import { patch } from "./patch.ts";
 import { policyNames } from "./policy_names.ts";
 import { replace } from "./replace.ts";
@@ -23,16 +29,26 @@ export const commands: readonly Command[] = [
   apply,
   replace,
   patch,
+  edit,
   remove,
   label,
   validate,
   ipamShow,
+  ipamCheck,
+  ipamGc,
   ipamRelease,
   ipamConfigure,
   ipamSplit,
   nodeStatus,
+  nodeCheckSystem,
+  nodeDiags,
+  nodeRun,
+  clusterDiags,
   lock,
   unlock,
+  migrateExport,
+  migrateImport,
   policyNames,
+  completion,
   version,
 ];

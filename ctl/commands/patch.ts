@@ -5,6 +5,7 @@ import { apiVersion, type Resource } from "../../datastore/kind.ts";
 import { kindByName } from "../../datastore/kinds/index.ts";
 import { badInput, type Call, type Command } from "../command.ts";
 import { refuseUnknown } from "../input.ts";
+import { merge } from "../merge.ts";
 import { refuseForeign } from "../refusal.ts";
 import { named, placeInNamespace } from "../writing.ts";
 
@@ -75,15 +76,4 @@ function parsePatch(text: string): Json {
     if (!(error instanceof SyntaxError)) throw error;
   }
   throw badInput("hit error: performing strategic merge patch: invalid JSON document");
-}
-
-/** RFC 7386, which for Calico's objects is what Kubernetes' strategic merge does: no list of theirs has a merge key. */
-function merge(target: Json, patch: Json): Json {
-  if (!isObject(patch)) return patch;
-  const result: Record<string, Json> = isObject(target) ? { ...target } : {};
-  for (const [member, value] of Object.entries(patch)) {
-    if (value === null) delete result[member];
-    else result[member] = merge(result[member] ?? null, value);
-  }
-  return result;
 }

@@ -73,12 +73,14 @@ async function runStep(step: Step, input: Input, store: MemoryStore): Promise<St
     listFolder: (path) => Promise.resolve(listing(path, [...files.keys()])),
     openStore: () => shared(store),
     node: () => Promise.resolve({}),
+    host: () => Promise.reject(new Error("no recorded command needs the machine")),
     clock: systemClock,
     uuid: () => crypto.randomUUID(),
     random: Math.random,
     version: "v3.33.0",
     calicoVersion: "v3.33.0",
     commit: "87c15906",
+    screen: false,
     terminal: false,
   };
   const exit = await runCtl(step.args, surroundings);
