@@ -44,7 +44,8 @@ export function range(view: View, r: RangeRequest): RangeResponse {
   if (r.count_only) return { header, kvs: [], more: false, count };
   const sorted = r.sort_order !== 0 || r.sort_target !== 0;
   const filters = filtersOf(r);
-  const all = sorted || filters.length > 0 || r.limit <= 0n;
+  // As etcd: an order without direction is ascending, but then only of the first keys that the limit lets through.
+  const all = r.sort_order !== 0 || filters.length > 0 || r.limit <= 0n;
   const limit = all ? -1n : r.limit + 1n;
   let kvs = at === undefined ? view.rows.live(keys, limit) : view.rows.at(keys, at, limit);
   if (filters.length > 0) kvs = kvs.filter((kv) => filters.every((keeps) => keeps(kv)));

@@ -1,7 +1,7 @@
 /** What etcd refuses in a request before it looks at any key (etcd's server/etcdserver/api/v3rpc/key.go). Pure. */
 import { refusal } from "./errors.ts";
 import type { DeleteRangeRequest, PutRequest, RequestOp, TxnRequest } from "./messages.ts";
-import { includes, type Keys } from "./rows.ts";
+import { includes, isOpenEnd, type Keys } from "./rows.ts";
 import { keysOf } from "./ranges.ts";
 
 /** etcd's default of --max-txn-ops; what lies inside of a transaction inside counts as well. */
@@ -39,33 +39,40 @@ function checkOps(r: TxnRequest, most: number): void {
   }
 }
 
-/** Keys that operations put (latin1 text to bytes), and ranges that they delete. */
+/** Keys that operations put (by their bytes as text), and ranges that they delete. */
 interface Writes {
-  puts: Map<string, Uint8Array>;
+  puts: Map<string, PutRequest>;
   deletes: Keys[];
 }
 
 /** What operations write. @throws Refusal when two of them that can both happen write one key. */
 function writesOf(ops: RequestOp[]): Writes {
   const deletes = ops.flatMap((op) => op.request_delete_range ? [keysOf(op.request_delete_range)] : []);
-  const puts = new Map<string, Uint8Array>();
-  const take = (key: Uint8Array, unless?: Map<string, Uint8Array>) => {
-    const text = String.fromCharCode(...key);
+  const puts = new Map<string, PutRequest>();
+  const take = (put: PutRequest, unless?: Map<string, PutRequest>) => {
+    const text = String.fromCharCode(...put.key);
     if (puts.has(text) && !unless?.has(text)) throw refusal("duplicateKey");
-    if (deletes.some((keys) => includes(keys, key))) throw refusal("duplicateKey");
-    puts.set(text, key);
+    if (deletes.some((keys) => clashes(keys, put))) throw refusal("duplicateKey");
+    puts.set(text, put);
   };
   for (const { request_txn } of ops) {
     if (!request_txn) continue;
     const [then, otherwise] = [writesOf(request_txn.success), writesOf(request_txn.failure)];
-    deletes.push(...then.deletes, ...otherwise.deletes);
-    for (const key of then.puts.values()) take(key);
+    for (const put of then.puts.values()) take(put);
     // Only one of the two branches happens, so both may put a key.
-    for (const key of otherwise.puts.values()) take(key, then.puts);
+    for (const put of otherwise.puts.values()) take(put, then.puts);
+    deletes.push(...then.deletes, ...otherwise.deletes);
   }
-  for (const { request_put } of ops) if (request_put) take(request_put.key);
+  for (const { request_put } of ops) if (request_put) take(request_put);
   return { puts, deletes };
 }
+
+/**
+ * As etcd: a delete of "all keys from one on" is not seen here; its puts are done behind or before it, as the order says.
+ * DIFFERS: but for a put that keeps what the delete takes away: it ends etcd 3.4 (a panic), and is refused here.
+ */
+const clashes = (keys: Keys, put: PutRequest) =>
+  includes(keys, put.key) && (!isOpenEnd(keys.end) || put.ignore_value || put.ignore_lease);
 
 /** True when no branch of the transaction writes. */
 export function isReadOnly(r: TxnRequest): boolean {

@@ -25,6 +25,9 @@ const pageSize = 2000n;
 /** How often a watch that asked for it hears that it is up to date. */
 const progressMs = 600_000;
 
+/** A revision that never comes. */
+const never = 1n << 63n;
+
 interface Watch {
   id: bigint;
   keys: Keys;
@@ -113,7 +116,7 @@ class WatchStream {
   progress(silentMs: number): void {
     const { revision } = this.history.numbers(), now = this.clock.monotonicMs();
     for (const watch of this.#watches.values()) {
-      if (!watch.progress || watch.next <= revision || now - watch.toldAt < silentMs) continue;
+      if (!watch.progress || watch.next !== revision + 1n || now - watch.toldAt < silentMs) continue;
       this.#send({ watch_id: watch.id, header: this.history.header(revision) });
       watch.toldAt = now;
     }
@@ -182,7 +185,7 @@ class WatchStream {
   #readOn(watch: Watch): void {
     const { revision, compacted } = this.history.numbers();
     if (watch.next < compacted) {
-      this.#watches.delete(watch.id);
+      watch.next = never; // as etcd: its id stays taken until it is cancelled
       this.#send({ header: this.history.header(0n), watch_id: watch.id, canceled: true, compact_revision: compacted });
       return;
     }
@@ -218,7 +221,8 @@ class WatchStream {
 
   #event({ deleted, kv }: Change, prevKv: boolean): Event {
     const type = deleted ? 1 : 0;
-    if (!prevKv) return { type, kv };
+    // As etcd: what was created has none, even when the same revision deleted its predecessor.
+    if (!prevKv || kv.create_revision === kv.mod_revision) return { type, kv };
     return { type, kv, prev_kv: this.history.before(kv.key, kv.mod_revision - 1n) };
   }
 
