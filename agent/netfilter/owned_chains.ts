@@ -27,7 +27,7 @@ export class OwnedChains {
   #ofOwner = new Map<string, Set<string>>();
   #dirty = new Map<string, Place & { name: string }>();
 
-  /** From now on `owner` needs these chains and no others. */
+  /** From now on `owner` needs these chains and no others. A chain that is the same object as before has not changed. */
   own(owner: string, chains: PlacedChain[]): void {
     const before = this.#ofOwner.get(owner) ?? new Set<string>();
     const now = new Set<string>();
@@ -35,10 +35,10 @@ export class OwnedChains {
       const key = keyOf(placed, placed.chain.name);
       now.add(key);
       const known = this.#chains.get(key);
-      if (known) {
-        known.owners.add(owner);
-        known.chain = placed.chain;
-      } else this.#chains.set(key, { ...placed, owners: new Set([owner]) });
+      known?.owners.add(owner);
+      if (known?.chain === placed.chain) continue;
+      if (known) known.chain = placed.chain;
+      else this.#chains.set(key, { ...placed, owners: new Set([owner]) });
       this.#touch(placed, placed.chain.name);
     }
     for (const key of before) if (!now.has(key)) this.#release(key, owner);

@@ -9,13 +9,7 @@ import type {
   SetType,
   TierPolicies,
 } from "../desired_policy.ts";
-import {
-  type HostDispatch,
-  hostFilterDispatch,
-  hostMangleDispatch,
-  hostRawDispatch,
-  workloadDispatch,
-} from "./dispatch_chains.ts";
+import { type HostDispatch, hostFilterDispatch, hostMangleDispatch, hostRawDispatch } from "./dispatch_chains.ts";
 import {
   type EndpointChainsInput,
   groupChain,
@@ -34,6 +28,7 @@ import { OwnedChains, type PlacedChain, type TableChange } from "./owned_chains.
 import { policyChains, profileChains } from "./policy_chains.ts";
 import { SetUses } from "./set_uses.ts";
 import { staticChains } from "./static_chains.ts";
+import { WorkloadDispatch } from "./workload_dispatch.ts";
 
 /** What the rules depend on besides policy. */
 export interface FilterFacts {
@@ -84,6 +79,7 @@ export class FilterProgram {
   readonly #hosts = new Map<string, PolicedEndpoint>();
   /** Workloads by the interface they claim. */
   readonly #claims = new Map<string, Set<string>>();
+  readonly #dispatch = new Map<Family, WorkloadDispatch>();
   readonly #setTypes = new Map<string, SetType>();
   readonly #setUses = new SetUses();
   readonly #dirty = new Set<string>();
@@ -134,8 +130,10 @@ export class FilterProgram {
     this.#facts = facts;
     this.#wantFixedSets(fixedSets(facts));
     const same = (key: keyof FilterFacts) => before !== undefined && sameJson(before[key], facts[key]);
-    if (!same("settings")) this.#dirtyAll();
-    else {
+    if (!same("settings")) {
+      this.#dispatch.clear();
+      this.#dirtyAll();
+    } else {
       this.#dirty.add("fixed");
       if (!same("interfaces")) this.#dirty.add("hosts");
     }
@@ -213,6 +211,7 @@ export class FilterProgram {
       else claims.delete(id);
       if (claims.size > 0) this.#claims.set(name, claims);
       else this.#claims.delete(name);
+      for (const dispatch of this.#dispatch.values()) dispatch.set(name, claims.size > 0);
       for (const rival of claims) this.#dirty.add(`workload ${rival}`);
     }
   }
@@ -241,7 +240,7 @@ export class FilterProgram {
       return profile ? tables.flatMap((t) => place(t, profileChains(profile, s))) : [];
     }
     if (owner.startsWith("workload ")) return place("filter", this.#workloadChains(name, s));
-    if (owner === "dispatch") return place("filter", workloadDispatch(this.#claims.keys(), s));
+    if (owner === "dispatch") return place("filter", this.#dispatchOf(s).chains());
     if (owner === "hosts") return this.#hostChains(s);
     if (owner === "static") {
       return (["raw", "mangle", "nat", "filter"] as const).flatMap((t) => place(t, staticChains(t, s)));
@@ -260,6 +259,12 @@ export class FilterProgram {
     if (!endpoint || this.#ownerOf(endpoint.interfaceName) !== id) return [];
     const input = this.#inputOf(endpoint, endpoint.interfaceName);
     return [...workloadChains(input, s), ...groupChains(input.tiers, s)];
+  }
+
+  #dispatchOf(s: NetfilterSettings): WorkloadDispatch {
+    const dispatch = this.#dispatch.get(s.family) ?? new WorkloadDispatch(s, this.#claims.keys());
+    this.#dispatch.set(s.family, dispatch);
+    return dispatch;
   }
 
   /** Of two endpoints that claim an interface the one with the smaller id has it. */

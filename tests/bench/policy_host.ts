@@ -9,7 +9,6 @@ import { runOk } from "../../lib/process.ts";
 import { unixRequest } from "../../lib/unix_http.ts";
 import { type AgentWorld, makeAgentWorld, putCluster } from "../lab/agent_world.ts";
 import { makeNamespace } from "../lab/namespaces.ts";
-import { seen } from "./kernel_eye.ts";
 import { here, interfaceOf, type Stored, surroundings } from "./policy_objects.ts";
 import { StartCounter } from "./process_cost.ts";
 
@@ -73,6 +72,7 @@ export class PolicyHost implements AsyncDisposable {
     await this.world.start({ node: here, env, doNotWait: true });
     for (;;) {
       if (await this.#isReady()) return performance.now() - began;
+      if (hasEnded(this.world.pid)) throw new Error(`the agent ended:\n${this.world.log()}`);
       if (performance.now() - began > 300_000) throw new Error(`the agent is not ready:\n${this.world.log()}`);
       await systemClock.sleep(5);
     }
@@ -118,4 +118,11 @@ export class PolicyHost implements AsyncDisposable {
   }
 }
 
-export { seen };
+/** True for a process that is gone, or whose end nobody has asked for. */
+function hasEnded(pid: number): boolean {
+  try {
+    return / [ZX] /.test(Deno.readTextFileSync(`/proc/${pid}/stat`).replace(/^.*\)/s, ""));
+  } catch {
+    return true;
+  }
+}

@@ -20,8 +20,9 @@ const namespaceOf = (i: number) => `n${i % namespaces}`;
 const stamp = { creationTimestamp: "2026-01-02T03:04:05Z" };
 const calico = "/calico/resources/v3/projectcalico.org";
 
-/** Name of the interface of local endpoint `i`. */
-export const interfaceOf = (i: number): string => `cali${i}`;
+/** Name of the interface of local endpoint `i`: 11 digits, like the beginning of a hash. */
+export const interfaceOf = (i: number): string =>
+  `cali${(BigInt.asUintN(64, BigInt(i + 1) * 0x9e3779b97f4a7c15n) >> 20n).toString(16).padStart(11, "0")}`;
 
 /** A pod's endpoint: `local` ones are of this node, with an interface. */
 export function endpoint(i: number, local: boolean, labels: Record<string, string> = {}): Stored {
