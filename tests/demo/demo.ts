@@ -9,9 +9,9 @@ import { wait } from "../lab/wait.ts";
 import { faults } from "./faults.ts";
 import { endKept, howToEnter } from "./keep.ts";
 import { birdState, look } from "./looks.ts";
-import { policies } from "./policy.ts";
+import { policyMatrix } from "./policy.ts";
 import { Story } from "./story.ts";
-import { unreachablePairs } from "./traffic.ts";
+import { reachability, reachText } from "./traffic.ts";
 import { leftovers, makeWorld, World } from "./world.ts";
 
 async function main(args: string[]): Promise<number> {
@@ -41,7 +41,7 @@ async function tell(story: Story, keep: boolean): Promise<void> {
     await bgpUp(story, world);
     await everyPair(story, world);
     await look(story, world);
-    await policies(story, world);
+    await policyMatrix(story, world);
     await faults(story, world);
   } catch (error) {
     story.check("the demo went through", false, messageOf(error));
@@ -72,7 +72,8 @@ async function everyPair(story: Story, world: World): Promise<void> {
   story.step("ping and TCP between every two pods, both ways");
   let failed: string[] = [];
   await wait("traffic between all pods", async () => {
-    failed = await unreachablePairs(world.pods);
+    const reach = await reachability(world.pods);
+    failed = reach.filter((r) => !r.ping || !r.http).map((r) => `${r.from} -> ${r.to}: ${reachText(r)}`);
     return failed.length === 0;
   }, { deadlineMs: 5000, everyMs: 200 }).catch(() => {}); // what failed is said by the check
   const pairs = world.pods.length * (world.pods.length - 1);

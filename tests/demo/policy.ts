@@ -1,39 +1,78 @@
 import { namespace } from "../lab/cluster.ts";
 import { wait } from "../lab/wait.ts";
 import type { Story } from "./story.ts";
-import { unreachablePairs } from "./traffic.ts";
-import type { World } from "./world.ts";
+import { type Reach, reachability, reachTable, reachText } from "./traffic.ts";
+import { roleOf, type World } from "./world.ts";
 
-const policy = {
-  apiVersion: "projectcalico.org/v3",
-  kind: "NetworkPolicy",
-  metadata: { name: "web-6-from-web-1", namespace },
-  spec: {
-    selector: "name == 'web-6'",
-    types: ["Ingress"],
-    ingress: [{ action: "Allow", source: { selector: "name == 'web-1'" } }],
-  },
-};
+/** As an operator writes it: nobody is called, but API servers by the front, and databases by API servers, by HTTP alone. */
+const policies = `
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: nobody, namespace: ${namespace}}
+spec:
+  order: 1000
+  types: [Ingress]
+---
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: api-from-front, namespace: ${namespace}}
+spec:
+  order: 10
+  selector: role == 'api'
+  types: [Ingress]
+  ingress:
+  - {action: Allow, source: {selector: role == 'front'}}
+---
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: db-from-api, namespace: ${namespace}}
+spec:
+  order: 10
+  selector: role == 'db'
+  types: [Ingress]
+  ingress:
+  - {action: Allow, protocol: TCP, source: {selector: role == 'api'}, destination: {ports: [80]}}
+`.trimStart();
 
-/** A policy lets only web-1 to web-6: applied by `tortie ctl`, tried with packets, deleted again. */
-export async function policies(story: Story, world: World): Promise<void> {
-  story.step("a policy: only web-1 may reach web-6");
-  const file = `${world.lab.dir}/h1/policy.json`, node = world.nodes[0]!;
-  await Deno.writeTextFile(file, JSON.stringify(policy));
-  story.show("tortie ctl apply -f policy.json", await node.ctl("apply", "-f", file));
-  const others = world.pods.map((p) => p.name).filter((name) => name !== "web-1" && name !== "web-6");
-  const cut = others.flatMap((name) => [`ping ${name} -> web-6`, `tcp ${name} -> web-6`]).sort();
-  const agrees = async (wanted: string[]) => {
-    let seen: string[] = [];
-    const as = await wait("the policy to hold", async () => {
-      seen = (await unreachablePairs(world.pods)).sort();
-      return seen.join() === wanted.join();
-    }, { deadlineMs: 5000, everyMs: 100 }).then(() => true, () => false);
-    return { as, seen: as ? "" : `unreachable: ${seen.join(", ")}` };
-  };
-  const during = await agrees(cut);
-  story.check(`${cut.length} probes to web-6 are dropped, all others pass`, during.as, during.seen);
-  story.show("tortie ctl delete -f policy.json", await node.ctl("delete", "-f", file));
-  const after = await agrees([]);
-  story.check("without it everything passes again", after.as, after.seen);
+/** What they mean, in other words than theirs. */
+function allowed(from: string, to: string): string {
+  if (from === "front" && to === "api") return "ping+http";
+  return from === "api" && to === "db" ? "http" : "-";
+}
+
+/** Three policies are applied by `tortie ctl`; every pair is tried before, with them, and after they are deleted. */
+export async function policyMatrix(story: Story, world: World): Promise<void> {
+  story.step("three policies: front may call api, api may call db by HTTP, nothing else");
+  const file = `${world.lab.dir}/h1/policies.yaml`, node = world.nodes[0]!;
+  const role = new Map(world.pods.map((p, i) => [p.name, roleOf(i)]));
+  const title = (pod: string) => `${pod} ${role.get(pod)}`;
+  await Deno.writeTextFile(file, policies);
+  const before = await reaches(world, () => "ping+http");
+  story.say(`\nwho reaches whom, before:\n${reachTable(before, title)}`);
+  check(story, "without policies every pair talks", before, () => "ping+http");
+  story.show("cat policies.yaml", policies);
+  story.show("tortie ctl apply -f policies.yaml", await node.ctl("apply", "-f", file));
+  const meant = (r: Reach) => allowed(role.get(r.from)!, role.get(r.to)!);
+  const during = await reaches(world, meant);
+  story.say(`\nwho reaches whom, with the policies:\n${reachTable(during, title)}`);
+  const open = during.filter((r) => meant(r) !== "-").length;
+  check(story, `${open} ordered pairs talk as the policies say, ${during.length - open} do not`, during, meant);
+  story.show("tortie ctl delete -f policies.yaml", await node.ctl("delete", "-f", file));
+  check(story, "without them everything passes again", await reaches(world, () => "ping+http"), () => "ping+http");
+}
+
+/** Tries until all is as it is meant, or for some seconds; answers what was seen last. */
+async function reaches(world: World, meant: (r: Reach) => string): Promise<Reach[]> {
+  let seen: Reach[] = [];
+  await wait("the policies to hold", async () => {
+    seen = await reachability(world.pods);
+    return seen.every((r) => reachText(r) === meant(r));
+  }, { deadlineMs: 6000, everyMs: 100 }).catch(() => {}); // what is otherwise is said by the check
+  return seen;
+}
+
+function check(story: Story, what: string, seen: Reach[], meant: (r: Reach) => string): void {
+  const wrong = seen.filter((r) => reachText(r) !== meant(r));
+  const told = wrong.map((r) => `${r.from} -> ${r.to}: ${reachText(r)}, not ${meant(r)}`).join(", ");
+  story.check(what, wrong.length === 0, told);
 }

@@ -1,18 +1,46 @@
 import type { Pod } from "../lab/containerd.ts";
 
-/** Which pairs could not talk, "ping web-1 -> web-2" each. */
-export async function unreachablePairs(pods: Pod[]): Promise<string[]> {
-  const failed = await Promise.all(pods.map(async (from) => {
+/** What got through from one pod to another. */
+export interface Reach {
+  from: string;
+  to: string;
+  ping: boolean;
+  http: boolean;
+}
+
+/** Tries ping and HTTP between every two pods, both ways, all at once. */
+export async function reachability(pods: Pod[]): Promise<Reach[]> {
+  const found = await Promise.all(pods.map(async (from) => {
     const others = pods.filter((p) => p !== from);
-    const script = others.map((to) => {
-      const address = to.addresses[0]!;
-      return `ping -c 1 -W 2 ${address} >/dev/null || echo ping ${from.name} "->" ${to.name}\n` +
-        `test "$(busybox timeout 3 wget -qO- http://${address}/hostname)" = ${to.name} || echo tcp ${from.name} "->" ${to.name}`;
-    }).join("\n");
-    const { stdout } = await from.exec(["sh", "-c", script], 60);
-    return stdout.split("\n").filter((line) => line !== "");
+    const tries = others.flatMap(({ name, addresses: [address] }) => [
+      `ping -c 1 -W 2 ${address} >/dev/null && echo ping ${name}`,
+      `test "$(busybox timeout 2 wget -qO- http://${address}/hostname 2>/dev/null)" = ${name} && echo http ${name}`,
+    ]);
+    const script = tries.map((words) => `(${words}) &`).join("\n") + "\nwait";
+    const lines = new Set((await from.exec(["sh", "-c", script], 60)).stdout.split("\n"));
+    return others.map(({ name }) => ({
+      ...{ from: from.name, to: name },
+      ...{ ping: lines.has(`ping ${name}`), http: lines.has(`http ${name}`) },
+    }));
   }));
-  return failed.flat();
+  return found.flat();
+}
+
+/** What of ping and HTTP got through, in a word: "ping+http", "ping", "http" or "-". */
+export const reachText = ({ ping, http }: Reach): string =>
+  [ping && "ping", http && "http"].filter((word) => word !== false).join("+") || "-";
+
+/** Who reaches whom, as a table: a line for each sender. */
+export function reachTable(reach: Reach[], title: (pod: string) => string): string {
+  const names = [...new Set(reach.map((r) => r.from))];
+  const cell = (from: string, to: string) => {
+    const found = reach.find((r) => r.from === from && r.to === to);
+    return (found ? reachText(found) : "").padEnd(9);
+  };
+  const width = Math.max(...names.map((name) => title(name).length));
+  const head = `${"from \\ to".padEnd(width)}  ${names.map((name) => name.padEnd(9)).join("  ")}`;
+  const lines = names.map((from) => `${title(from).padEnd(width)}  ${names.map((to) => cell(from, to)).join("  ")}`);
+  return [head, ...lines].map((line) => line.trimEnd()).join("\n");
 }
 
 /** What a stream of pings that ran meanwhile lost. */

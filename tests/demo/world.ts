@@ -4,6 +4,12 @@ import { Cluster, makeCluster } from "../lab/cluster.ts";
 import type { Pod } from "../lab/containerd.ts";
 import type { Story } from "./story.ts";
 
+/** What the two pods of each host are, in the order of the hosts. */
+const roles = ["front", "api", "db"];
+
+/** The role of a pod, by its number from 0. */
+export const roleOf = (pod: number): string => roles[pod >> 1]!;
+
 /** Everything that stands during the demo. */
 export interface World extends Cluster {
   /** web-1 to web-6, two a host. */
@@ -18,12 +24,12 @@ export async function makeWorld(story: Story, keep: boolean): Promise<World> {
   story.say(`etcd  ${cluster.etcd.endpoint}\nKubernetes API  ${cluster.api.url}`);
   story.step("six pods through containerd, as a kubelet would start them");
   try {
-    const perHost = await Promise.all(hosts.map(async (_, i) => [
-      await cluster.runPod(i, `web-${2 * i + 1}`),
-      await cluster.runPod(i, `web-${2 * i + 2}`),
-    ]));
+    const run = (i: number) => cluster.runPod(i >> 1, `web-${i + 1}`, undefined, { role: roleOf(i) });
+    const perHost = await Promise.all(hosts.map(async (_, i) => [await run(2 * i), await run(2 * i + 1)]));
     const pods = perHost.flat();
-    for (const [i, pod] of pods.entries()) story.say(`${pod.name}  ${hosts[i >> 1]!.name}  ${pod.addresses.join(" ")}`);
+    for (const [i, { name, addresses }] of pods.entries()) {
+      story.say(`${name}  ${hosts[i >> 1]!.name}  ${addresses.join(" ").padEnd(15)} role=${roleOf(i)}`);
+    }
     return { ...cluster, pods };
   } catch (error) {
     story.say(`logs, rules and routes are in ${await keepArtefacts("demo", cluster.lab)}`);

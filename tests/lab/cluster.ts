@@ -27,7 +27,7 @@ export interface Cluster extends AsyncDisposable {
   runtimes: Runtime[];
   nodes: TortieNode[];
   /** Creates the Pod in the API and runs it on host number `host`, with a container of busybox's `words`. */
-  runPod(host: number, name: string, words?: string[]): Promise<Pod>;
+  runPod(host: number, name: string, words?: string[], labels?: Record<string, string>): Promise<Pod>;
 }
 
 /** Namespace of a cluster's pods. */
@@ -60,7 +60,8 @@ export async function makeCluster(options: ClusterOptions): Promise<Cluster> {
     const all = stack.move();
     return {
       ...{ lab, etcd, api, runtimes, nodes },
-      runPod: (host, name, words = webServer) => runPod(api, runtimes[host]!, lab.hosts[host]!.name, name, words),
+      runPod: (host, name, words = webServer, labels = {}) =>
+        runPod(api, runtimes[host]!, lab.hosts[host]!.name, name, words, labels),
       [Symbol.asyncDispose]: () => all.disposeAsync(),
     };
   } catch (error) {
@@ -96,11 +97,18 @@ async function writeProfiles(etcd: Etcd): Promise<void> {
   }
 }
 
-async function runPod(api: ApiServer, runtime: Runtime, host: string, name: string, words: string[]): Promise<Pod> {
+async function runPod(
+  api: ApiServer,
+  runtime: Runtime,
+  host: string,
+  name: string,
+  words: string[],
+  labels: Record<string, string>,
+): Promise<Pod> {
   const uid = crypto.randomUUID();
   await api.put({
     kind: "Pod",
-    metadata: { name, namespace, uid, labels: { app: "web", name } },
+    metadata: { name, namespace, uid, labels: { app: "web", name, ...labels } },
     spec: { nodeName: host, serviceAccountName: "default", containers: [{ name: "main" }] },
     status: { phase: "Pending" },
   });
