@@ -1,5 +1,6 @@
 /** Random requests, the same ones to etcd and to `tortie store`: every answer, error and watch event must be equal. */
 import assert from "node:assert/strict";
+import { isDeepStrictEqual } from "node:util";
 import {
   type Compare,
   type DeleteRangeRequest,
@@ -205,10 +206,13 @@ function comparable(value: unknown): unknown {
   return result;
 }
 
+const textOf = (request: unknown) => JSON.stringify(comparable(request), (_, v) => typeof v === "bigint" ? `${v}` : v);
+
 /** A watch stream on each of the two servers, and what both told. */
 class WatchPair implements Disposable {
   readonly #streams: CallStream<WatchRequest>[];
   readonly told: WatchResponse[][];
+  readonly #asked: string[] = [];
   #created = 0;
   #barriers = 0;
 
@@ -220,6 +224,7 @@ class WatchPair implements Disposable {
   /** Begins a watch, and waits until both servers have said that it is, or that it is not. */
   async create(create_request: WatchCreateRequest): Promise<void> {
     const wanted = ++this.#created;
+    this.#asked.push(textOf(create_request));
     for (const stream of this.#streams) stream.write({ create_request });
     const answered = (told: WatchResponse[]) => told.filter((t) => t.created).length === wanted;
     await wait("both to begin the watch", () => this.told.every(answered), { everyMs: 1 });
@@ -248,9 +253,12 @@ class WatchPair implements Disposable {
   }
 
   async compare(what: string): Promise<void> {
-    const size = (i: number) => Object.values(this.view(i)).flat().length;
-    await wait(`as many events from both (${what})`, () => size(0) === size(1), { deadlineMs: 5_000 }).catch(() => {});
-    assert.deepEqual(this.view(1), this.view(0), what);
+    const same = () => isDeepStrictEqual(this.view(1), this.view(0));
+    await wait(`the same events from both (${what})`, same, { deadlineMs: 5_000 }).catch(() => {}); // told below
+    const [theirs, ours] = [this.view(0), this.view(1)];
+    for (const watch of new Set([...Object.keys(theirs), ...Object.keys(ours)])) {
+      assert.deepEqual(ours[watch], theirs[watch], `${what}, ${watch}; asked for so far: ${this.#asked.join(" ")}`);
+    }
   }
 
   [Symbol.dispose](): void {
@@ -275,7 +283,7 @@ Deno.test("random requests are answered by tortie store as by etcd, watches too"
     assert.deepEqual(
       ours,
       theirs,
-      `${name} ${JSON.stringify(comparable(request), (_, v) => typeof v === "bigint" ? `${v}` : v)}`,
+      `${name} ${textOf(request)}`,
     );
     assert.ok("answer" in theirs || theirs.code > 0, `${name} got no answer`);
     const key = "answer" in theirs ? name : `${name}: ${theirs.details}`;
