@@ -26,6 +26,8 @@ export interface Command {
   flags: readonly Flag[];
   /** Number of words that must follow; undefined = the command looks for itself. */
   takes?: number;
+  /** Least number of words that must follow. */
+  atLeast?: number;
   /** Works without a datastore, or does not care for its version. */
   anyVersion?: boolean;
   /** Put before the message of a failed version check. */

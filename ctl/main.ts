@@ -23,6 +23,10 @@ export async function runCtl(args: string[], surroundings: Surroundings): Promis
       return 0;
     }
     const rest = words.slice(command.words.length);
+    if (command.atLeast !== undefined && rest.length < command.atLeast) {
+      surroundings.err(`requires at least ${command.atLeast} arg(s), only received ${rest.length}\n`);
+      return 1;
+    }
     if (command.takes !== undefined && rest.length !== command.takes) {
       surroundings.err(`accepts ${command.takes} arg(s), received ${rest.length}\n`);
       return 1;
@@ -77,9 +81,24 @@ function tell(error: unknown, surroundings: Surroundings): number {
 
 /** The command with the most words that begin `args`; flags between them do not count. */
 function commandFor(args: string[]): Command | undefined {
-  const words = args.filter((arg) => !arg.startsWith("-"));
+  const words = wordsOf(args);
   return commands.filter((c) => c.words.every((word, i) => words[i] === word))
     .sort((a, b) => b.words.length - a.words.length)[0];
+}
+
+/** What stands beside flags and their values, whichever command they turn out to belong to. */
+function wordsOf(args: string[]): string[] {
+  const flags = [...commonFlags, ...commands.flatMap((command) => command.flags)];
+  const takesNext = (arg: string): boolean => {
+    if (arg.startsWith("--")) return flags.some((f) => f.value && (arg === `--${f.name}` || arg === `--${f.alias}`));
+    return flags.some((f) => f.value && f.short?.includes(arg.at(-1)!)) && /^-[A-Za-z]+$/.test(arg);
+  };
+  const words: string[] = [];
+  for (let i = 0; i < args.length; i++) {
+    if (!args[i]!.startsWith("-") || args[i] === "-") words.push(args[i]!);
+    else if (takesNext(args[i]!)) i++;
+  }
+  return words;
 }
 
 function overviewOrUnknown(args: string[], surroundings: Surroundings): number {
@@ -101,6 +120,6 @@ function tryParse(args: string[]): { words: string[] } {
     return parseArguments(args, commonFlags);
   } catch (error) {
     if (!isProblem(error, "bad-input")) throw error;
-    return { words: args.filter((arg) => !arg.startsWith("-")) };
+    return { words: wordsOf(args) };
   }
 }

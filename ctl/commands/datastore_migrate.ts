@@ -50,6 +50,6 @@ export const migrateImport: Command = {
   run() {
     const what =
       "invalid datastore type: etcdv3 to import to for datastore migration. Datastore type must be kubernetes";
-    throw badInput(what, "Use the calicoctl of Calico for this step");
+    throw badInput(what);
   },
 };

@@ -51,6 +51,7 @@ async function poolOf(call: Call, resources: Resources): Promise<IPPool> {
   if (!cidr) throw badInput("no name or CIDR provided. Provide a name or CIDR to denote the IP pool to split");
   const { items } = await resources.list<IPPool>("IPPool");
   const pool = items.find((p) => p.spec.cidr === cidr);
-  if (!pool) throw badInput(`unable to find IP pool covering the specified CIDR ${cidr}`);
+  // Two blanks, as calicoctl: the name that was not given stands between them.
+  if (!pool) throw badInput(`unable to find IP pool  covering the specified CIDR ${cidr}`);
   return pool;
 }

@@ -13,7 +13,7 @@ export const label: Command = {
     { name: "overwrite", help: "change a label that is there" },
     { name: "remove", help: "remove the label" },
   ],
-  takes: 3,
+  atLeast: 3,
   examples: ["label node n1 rack=a", "label node n1 rack --remove"],
   run,
 };
