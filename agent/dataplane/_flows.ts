@@ -1,4 +1,4 @@
-import { bits, formatIp, type Ip, parseIp } from "../../lib/ip.ts";
+import { bits, formatIp, parseIp } from "../../lib/ip.ts";
 import type { Logger } from "../../lib/log.ts";
 import { messageOf } from "../../lib/problem.ts";
 import { deleteFlowsOf } from "../../kernel/netfilter/conntrack.ts";
@@ -15,6 +15,7 @@ export class EndedFlows implements AsyncDisposable {
   #socket: RtSocket | undefined;
   #endpoints: ReadonlyMap<string, LocalEndpoint> = new Map();
   #addresses = new Set<string>();
+  #gone = new Set<string>();
   #work: Promise<void> = Promise.resolve();
 
   constructor(log: Logger) {
@@ -28,7 +29,10 @@ export class EndedFlows implements AsyncDisposable {
     const now = new Set([...endpoints.values()].flatMap(addressesOf));
     const gone = [...this.#addresses].filter((a) => !now.has(a));
     this.#addresses = now;
-    if (gone.length > 0) this.#work = this.#work.then(() => this.#end(gone.map((a) => parseIp(a))));
+    if (gone.length === 0) return;
+    // Those that go while the kernel still looks for others are looked for together.
+    if (this.#gone.size === 0) this.#work = this.#work.then(() => this.#end());
+    for (const address of gone) this.#gone.add(address);
   }
 
   /** Waits for what was begun. */
@@ -37,7 +41,9 @@ export class EndedFlows implements AsyncDisposable {
     this.#socket?.[Symbol.dispose]();
   }
 
-  async #end(addresses: Ip[]): Promise<void> {
+  async #end(): Promise<void> {
+    const addresses = [...this.#gone].map((a) => parseIp(a));
+    this.#gone = new Set();
     try {
       this.#socket ??= RtSocket.open(undefined, NETLINK_NETFILTER);
       await deleteFlowsOf(this.#socket, addresses);

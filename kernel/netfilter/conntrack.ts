@@ -15,15 +15,20 @@ import {
 import { E, isErrno, type RtSocket } from "../rtnetlink/socket.ts";
 
 const SUBSYS_CTNETLINK = 1;
-const GET = 1, DELETE = 2;
+const GET = 1, DELETE = 2, STATISTICS = 5;
+const CTA_STATS_GLOBAL_ENTRIES = 1;
 /** linux/netfilter/nfnetlink_conntrack.h */
 const CTA = { original: 1, reply: 2, id: 12, zone: 18, filter: 25 };
 const TUPLE = { ip: 1, proto: 2 };
 const PROTO = { number: 1, sourcePort: 2, destinationPort: 3 };
 const FILTER = { original: 1, reply: 2 };
 const filterFlag = { source: 1, destination: 2 };
-/** From so many addresses on one look at all flows costs less than four for each of them. */
-const manyAddresses = 8;
+/**
+ * A look through the kernel's table costs some 20 ms however few flows there are, and so many flows some 10 ms to read. One
+ * address has four places in a flow, and the kernel looks for one at a time.
+ */
+const flowsALook = 2_000;
+const placesOfAnAddress = 4;
 
 /** One direction of a flow, as its packets look. */
 export interface FlowEnds {
@@ -47,15 +52,17 @@ export interface Flow {
 
 /**
  * Deletes the entries of all flows that have one of the addresses on either side of either direction, so that the next
- * packet is asked about anew. No such flow is fine. The kernel walks its whole table four times an address, some 20 ms
- * each; the event loop goes on meanwhile, and the socket is for nothing else. @returns how many were deleted.
+ * packet is asked about anew. No such flow is fine. The event loop goes on while the kernel looks, and the socket is for
+ * nothing else. @returns how many were deleted.
  * @throws Problem "kernel".
  */
 export async function deleteFlowsOf(socket: RtSocket, addresses: readonly Ip[]): Promise<number> {
   let deleted = 0;
+  const count = countFlows(socket);
+  if (count === 0) return 0;
   for (const family of [4, 6] as const) {
     const of = addresses.filter((a) => a.v === family);
-    if (of.length > 0) deleted += deleteFlows(socket, await flowsOf(socket, family, of));
+    if (of.length > 0) deleted += deleteFlows(socket, await flowsOf(socket, family, of, count));
   }
   return deleted;
 }
@@ -73,9 +80,18 @@ export async function listFlows(socket: RtSocket, family: Family): Promise<Flow[
   return (await dump(socket, family)).map((m) => flowOf(m, family)).filter((f) => f !== undefined);
 }
 
-async function flowsOf(socket: RtSocket, family: Family, addresses: readonly Ip[]): Promise<Flow[]> {
+/** Flows of both families in the socket's namespace. */
+function countFlows(socket: RtSocket): number {
+  const [answer] = socket.batch([request(STATISTICS, 4)]);
+  const count = answer?.messages[0] && attributesOf(answer.messages[0].body, 4).get(CTA_STATS_GLOBAL_ENTRIES);
+  // A kernel that does not say may have any number.
+  return count && count.length >= 4 ? new DataView(count.buffer, count.byteOffset).getUint32(0) : Infinity;
+}
+
+async function flowsOf(socket: RtSocket, family: Family, addresses: readonly Ip[], count: number): Promise<Flow[]> {
   const sought = new Set(addresses.map((a) => a.n));
-  const messages = addresses.length < manyAddresses
+  const looks = addresses.length * placesOfAnAddress;
+  const messages = looks - 1 < count / flowsALook
     ? await filtered(socket, family, addresses)
     : await dump(socket, family);
   const found = new Map<string, Flow>();

@@ -38,6 +38,14 @@ Deno.test("flows of many addresses are found by one look at all", async () => {
   assert.equal((await seen(socket, 4)).length, 8);
 });
 
+Deno.test("where there is no flow nothing is looked for", async () => {
+  await using _host = await enterOwnNetns("h9");
+  using socket = RtSocket.open(undefined, NETLINK_NETFILTER);
+  assert.equal(await deleteFlowsOf(socket, [parseIp("10.0.0.1"), parseIp("fd00::1")]), 0);
+  addFlows(socket, [["fd00::1", "fd00::2", 5]]);
+  assert.equal(await deleteFlowsOf(socket, [parseIp("10.0.0.1"), parseIp("fd00::1")]), 1);
+});
+
 Deno.test("of 20,000 flows those of one address are found by the kernel, not by us", async () => {
   await using _host = await enterOwnNetns("h9");
   using socket = RtSocket.open(undefined, NETLINK_NETFILTER);
