@@ -55,6 +55,8 @@ export interface FilterStatus {
 const tableNames: readonly Table[] = ["raw", "mangle", "nat", "filter"];
 /** Between two looks for changes of others in the sets, and a sign of life. */
 const heartbeatMs = 1_000;
+/** So that what others did to a set is put right within a second. */
+const checkEveryMs = 700;
 
 /**
  * Keeps chains and sets in the kernel as the FilterProgram says: sets before the rules that look into them, rules in one
@@ -241,8 +243,9 @@ export class Filter implements AsyncDisposable {
   async #flush(applied: number): Promise<void> {
     const sets = [...this.#sets.values()], tables = [...this.#tables.values()];
     this.#checkSets(sets);
+    await Promise.all(tables.map((t) => t.look()));
     // While rules change, sets allow nothing that they did not allow before: not to the old rules, not to the new ones.
-    const phase = tables.some((t) => t.isPending) ? "close" : "make";
+    const phase = tables.some((t) => t.rewrites(decides)) ? "close" : "make";
     const reports: Report<string>[] = await Promise.all(sets.map((s) => s.flush(phase)));
     // A chain that was refused for want of a set may be taken now.
     if (reports.some((r) => r.put > 0)) { for (const table of tables) table.retry(); }
@@ -259,7 +262,7 @@ export class Filter implements AsyncDisposable {
   #checkSets(sets: IpSets[]): void {
     const now = this.#options.clock.monotonicMs();
     if (now < this.#checkAtMs) return;
-    this.#checkAtMs = now + heartbeatMs;
+    this.#checkAtMs = now + checkEveryMs;
     const headers = listHeaders(this.#socket);
     for (const one of sets) one.check(headers);
   }
@@ -283,6 +286,9 @@ export class Filter implements AsyncDisposable {
     health.report("policy", this.#synced, "policy is not in the kernel yet");
   }
 }
+
+/** Chains with rules of policy. Lists of interfaces have none: an interface that comes or goes has no packets then. */
+const decides = (chain: string): boolean => !/-(?:dispatch|endpoint)(?:-|$)/.test(chain);
 
 /**
  * What stands in for a host endpoint's chain that the kernel refuses: a host stays reachable by its failsafe ports.

@@ -194,6 +194,16 @@ export class IptablesTable {
     return work;
   }
 
+  /** Reads the table if it is not known as it is now. A flush that follows finds out what could not be read. */
+  look(): Promise<void> {
+    const work = this.#last.then(async () => {
+      if (!this.#disturbed() || (this.#unread && this.#unread.retryAtMs > this.#now())) return;
+      await this.#read().catch(() => this.doubt());
+    });
+    this.#last = work;
+    return work;
+  }
+
   async #flushOnce(): Promise<Report<string>> {
     const sum = { put: 0, removed: 0, drift: 0 };
     let fresh = false;
@@ -437,9 +447,17 @@ export class IptablesTable {
     return waits.length === 0 ? undefined : Math.max(0, Math.min(...waits) - this.#now());
   }
 
-  /** A flush would write rules, or may have to. */
-  get isPending(): boolean {
-    return this.#disturbed() || this.#dirty.size > 0 || this.#hooksDirty;
+  /**
+   * A flush would give other rules to a chain that packets meet now, as far as is known.
+   * @param counts tells whether a chain's rules are of interest.
+   */
+  rewrites(counts: (chain: string) => boolean): boolean {
+    const now = this.#now();
+    return [...this.#dirty].some((name) => {
+      if (!this.#have.has(name) || !counts(name)) return false;
+      const to = this.#target(name, now);
+      return to !== undefined && to !== "as it is" && !agrees(this.#have.get(name), to);
+    });
   }
 
   /** Nothing is to be done, nothing is in doubt, nothing failed. */
