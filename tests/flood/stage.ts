@@ -13,6 +13,11 @@ export interface Transition {
   closes?: string[];
   /** Flows whose other end goes and another one comes. */
   interrupts?: string[];
+  /**
+   * Flows that are allowed before and after, by a set and rules that change at once. There is no order of the two in which
+   * nothing is lost and nothing passes that both deny: these are denied for a moment.
+   */
+  pauses?: string[];
   /** Somebody does harm to what we wrote: flows may go wrong until it is repaired, but not for longer than the bound. */
   harm?: true;
   /** Flows of harm that must not go wrong all the same. */
@@ -100,7 +105,7 @@ export class Stage implements AsyncDisposable {
 
   #judge(transition: Transition, first: number, actEnd: number, last: number): Outcome {
     const { flood } = this;
-    const { name, opens = [], closes = [], interrupts = [], harm, steady, openAtEnd } = transition;
+    const { name, opens = [], closes = [], interrupts = [], pauses = [], harm, steady, openAtEnd } = transition;
     const sentAt = Array.from({ length: last - first + 1 }, (_, i) => flood.sentAt(first + i));
     const actMs = Math.max(0, flood.sentAt(actEnd) - sentAt[0]!);
     const outcome: Outcome = { name, packets: 0, actMs, leaked: 0, lost: 0, afterMs: 0, wrong: [] };
@@ -112,6 +117,8 @@ export class Stage implements AsyncDisposable {
         ? "closes"
         : interrupts.includes(flow)
         ? "interrupted"
+        : pauses.includes(flow)
+        ? "disturbed"
         : harm && !(steady === "denied" && !before)
         ? "disturbed"
         : before

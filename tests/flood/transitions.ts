@@ -138,6 +138,10 @@ export const setTransitions: Transition[] = [
 const opensC = ["-c>b web", "-c>b client", "-a>c"];
 const opensC2 = ["-c'>b web", "-c'>b client", "-a>c'"];
 
+/** Another rule that looks into the set of clients. */
+const otherUse = ingress("default.other-use", 30, [{ ...client, destination: { ports: [87] } }]);
+const without = (...rules: object[]) => Object.values(webRules).filter((r) => !rules.includes(r));
+
 /** Endpoints of this host. */
 export const endpointTransitions: Transition[] = [
   { name: "an endpoint is added", act: (w) => w.add("c", first), opens: opensC, openAtEnd: true },
@@ -147,18 +151,24 @@ export const endpointTransitions: Transition[] = [
   },
   { name: "and the other way round", act: (w) => w.relabel("c", { stage: "a" }) },
   {
-    name: "a policy takes from a set's members what a label then gives them",
-    act: async (w) => {
-      const without = web(Object.values(webRules).filter((r) => r !== stage));
-      await Promise.all([w.commit({ put: [without] }).then(() => w.relabel("c", { stage: "b" }))]);
-    },
+    name: "a rule goes and an address gets into its set, at once",
+    act: put(web(without(client)), otherUse, remote("r2", far.moved, { client: "yes" })),
+    closes: ["+outside>b client", "-c>b client"],
+  },
+  {
+    name: "and the other way round",
+    act: (w) => w.commit({ put: [web()], del: [otherUse, remote("r2", far.moved, {})] }),
+    opens: ["+outside>b client", "-c>b client"],
+  },
+  {
+    name: "a member goes from one allowed set to another while the rules change",
+    act: put(web([one, two, ...without(one, two)]), networkSet("friends", ["198.51.100.0/24"], { friend: "two" })),
+    pauses: ["+outside>b friend", ...others],
   },
   {
     name: "and back",
-    act: async (w) => {
-      await w.relabel("c", { stage: "a" });
-      await w.commit({ put: [web()] });
-    },
+    act: put(web(), friends("198.51.100.0/24")),
+    pauses: ["+outside>b friend", ...others],
   },
   { name: "an endpoint is removed", act: (w) => w.remove("c"), closes: opensC },
   {
@@ -201,6 +211,7 @@ export const restartTransitions: Transition[] = [
       }),
     opens: port84,
     closes: others,
+    pauses: ["+outside>b friend"],
   },
   {
     name: "the agent is killed while it writes, and started",
@@ -209,6 +220,7 @@ export const restartTransitions: Transition[] = [
       await restart(w, "SIGKILL");
     },
     opens: others,
+    pauses: ["+outside>b friend"],
   },
   {
     name: "etcd is frozen for a second",
