@@ -48,6 +48,7 @@ export function withWorkingSocket(options: Options): Options {
 
 function sendingAtOnce<S extends object>(socket: S): S {
   (socket as unknown as Socket).once("connect", () => {
+    if ((socket as unknown as Socket).remoteAddress === undefined) return; // a unix socket does not wait
     connectionOf<Deno.TcpConn>(socket, "setNoDelay").setNoDelay(true);
   });
   return socket;

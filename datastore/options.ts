@@ -11,7 +11,7 @@ export interface StoreOptionSources {
 
 /** How to reach the datastore. A PEM file is read again at each connect; `…Pem` is its text given inline instead. */
 export interface StoreOptions {
-  /** `http://host:port` or `https://host:port`, at least one, all with the same scheme. */
+  /** `http://host:port`, `https://host:port` or `unix:///path` (tortie store), at least one, all with the same scheme. */
   endpoints: string[];
   username?: string;
   password?: string;
@@ -100,13 +100,14 @@ function endpointList(find: Find, hasTlsFiles: boolean): string[] {
   const endpoints = [...new Set(parts.map((p) => endpointOf(p, given.where, hasTlsFiles)))];
   if (endpoints.length === 0) throw badEndpoint(given.text, given.where, "no endpoint in it");
   if (new Set(endpoints.map((e) => e.split(":", 1)[0])).size > 1) {
-    throw badEndpoint(given.text, given.where, "http and https are mixed");
+    throw badEndpoint(given.text, given.where, "http, https and unix are mixed");
   }
   return endpoints;
 }
 
 /** Normal form of one endpoint. Without a scheme it means https when there are TLS files, as Calico's client does. */
 function endpointOf(text: string, where: string, hasTlsFiles: boolean): string {
+  if (/^unix:\/\/\/[^?#]+$/.test(text)) return text;
   const bare = !/^[a-z][a-z0-9+.-]*:\/\//i.test(text);
   if (bare && !hasTlsFiles) throw badEndpoint(text, where, "it has no scheme");
   const parts = /^(https?):\/\/(\[[0-9a-f:.]+\]|[^\s/:?#@[\]]+):(\d{1,5})\/?$/i.exec(bare ? `https://${text}` : text);
@@ -121,7 +122,7 @@ function badEndpoint(text: string, where: string, why: string): Problem {
     code: "bad-input",
     what: `etcd endpoint "${text}" cannot be used: ${why}`,
     where,
-    todo: "Write http://host:2379 or https://host:2379, several separated by commas",
+    todo: "Write http://host:2379, https://host:2379 (several separated by commas) or unix:///run/tortie/store.sock",
   });
 }
 

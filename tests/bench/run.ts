@@ -2,6 +2,7 @@
 const benches: Record<string, () => Promise<{ bench(args: string[]): Promise<number> }>> = {
   cni: () => import("./cni.ts"),
   mirror: () => import("./mirror.ts"),
+  store: () => import("./store.ts"),
   policy: () => import("./policy.ts"),
 };
 
