@@ -47,7 +47,7 @@ const workloads: Resource[] = [
   global("security.shape", 20, {
     selector: "role == 'server'",
     ingress: [
-      { ...deny, protocol: "ICMP", icmp: { type: 13, code: 0 } },
+      { ...deny, protocol: "ICMP", icmp: { type: 13 } },
       { ...deny, ...to("TCP", ...twenty) },
       { ...deny, protocol: "UDP", source: { nets: ["198.18.0.0/24", "198.18.1.0/24"] }, destination: { ports: [80] } },
     ],
@@ -109,7 +109,7 @@ const host: Resource[] = [
     expectedIPs: ["192.0.2.1", "2001:db8::1"],
     profiles: ["projectcalico-default-allow"],
   }, { labels: { host: "alder" } }),
-  global("security.host", 30, {
+  global("security.host", 1, {
     selector: "has(host)",
     types: ["Ingress", "Egress"],
     ingress: [{ ...deny, ...to("UDP", 5556) }, { ...allow, ...to("UDP", 5555) }, { ...allow, protocol: "ICMP" }],
