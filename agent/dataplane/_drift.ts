@@ -58,7 +58,8 @@ function doubtAddress(
 ): boolean {
   const isWanted = wanted.addresses.has(addressKey(address));
   const fits = isWanted ? !removed : removed || !ownsAddress(address, ours);
-  if (!fits) ports.addresses.doubt();
+  // With its last address an interface loses its IPv4 routes, without a word.
+  if (!fits) ports.doubtTunnels();
   return !fits;
 }
 

@@ -7,6 +7,7 @@ import { sysctlPort } from "../../kernel/sysctl.ts";
 import { addressPort } from "../../kernel/rtnetlink/address.ts";
 import { forwardingPort } from "../../kernel/rtnetlink/forwarding.ts";
 import { linkStatePort } from "../../kernel/rtnetlink/link.ts";
+import { farMtuPort } from "../../kernel/rtnetlink/far_mtu.ts";
 import { neighbourPort } from "../../kernel/rtnetlink/neighbour.ts";
 import { routePort } from "../../kernel/rtnetlink/route.ts";
 import type { RtSocket } from "../../kernel/rtnetlink/socket.ts";
@@ -38,7 +39,7 @@ export interface PortStatus {
  */
 const order = [
   ...["files", "sysctls", "tunnels", "links"] as const,
-  ...["addresses", "neighbours", "neighbours6", "forwarding", "routes4", "routes6"] as const,
+  ...["farMtus", "addresses", "neighbours", "neighbours6", "forwarding", "routes4", "routes6"] as const,
 ];
 type Name = typeof order[number];
 const raise: Name = "links";
@@ -66,6 +67,7 @@ export class KernelPorts {
   readonly sysctls;
   readonly tunnels;
   readonly links;
+  readonly farMtus;
   readonly addresses;
   readonly neighbours;
   readonly neighbours6;
@@ -91,6 +93,7 @@ export class KernelPorts {
       shared: new Set([tunnelNames.ipip]),
       wanted: () => options.wanted()?.tunnels.keys() ?? [],
     }));
+    this.farMtus = acked(farMtuPort(socket, () => options.wanted()?.farMtus.keys() ?? []));
     this.addresses = acked(addressPort(socket, (a) => ownsAddress(a, options.ownership())));
     this.forwarding = acked(forwardingPort(socket, () => options.wanted()?.forwarders ?? []));
     this.routes4 = acked(routePort(socket, { family: 4, owns }));
@@ -103,6 +106,7 @@ export class KernelPorts {
     this.sysctls.wantAll(wanted.sysctls);
     this.links.wantAll(wanted.links);
     this.tunnels.wantAll(wanted.tunnels);
+    this.farMtus.wantAll(wanted.farMtus);
     this.addresses.wantAll(wanted.addresses);
     this.neighbours.wantAll(wanted.neighbours);
     this.neighbours6.wantAll(wanted.neighbours6);
@@ -163,7 +167,7 @@ export class KernelPorts {
 
   /** Somebody may have changed interfaces or their switches. */
   doubtInterfaces(): void {
-    for (const name of ["files", "sysctls", "tunnels", "links", "addresses"] as const) this[name].doubt();
+    for (const name of ["files", "sysctls", "tunnels", "links", "farMtus", "addresses"] as const) this[name].doubt();
   }
 
   /**

@@ -64,6 +64,7 @@ export class Dataplane implements AsyncDisposable {
   readonly #socket = RtSocket.open();
   readonly #interfaces = new Interfaces();
   readonly #clusterEntries = new ClusterRouteEntries();
+  readonly #podMtus: Set<number>;
   readonly #ports: KernelPorts;
   readonly #waiters: Waiters;
   readonly #flows: EndedFlows;
@@ -85,6 +86,7 @@ export class Dataplane implements AsyncDisposable {
   private constructor(options: DataplaneOptions) {
     this.#options = options;
     this.#wake = new Wake(options.clock);
+    this.#podMtus = new Set(mtuIn(options.mtuFile));
     this.#ports = new KernelPorts(this.#socket, {
       ...options,
       ipv6: kernelFeatures().ipv6,
@@ -192,7 +194,10 @@ export class Dataplane implements AsyncDisposable {
         interesting = this.#interfaces.update(change.link, change.removed, now) || interesting;
       } else if (change.what === "address") {
         const news = this.#interfaces.updateAddress(change.address, change.removed);
-        interesting = (news && this.#isOwnAddress(change.address.ip)) || interesting;
+        if (news && this.#isOwnAddress(change.address.ip)) {
+          this.#ports.doubtRoutes(); // those of its interface go with its last address, without a word
+          interesting = true;
+        }
       }
       if (this.#wanted) interesting = doubtAfter(change, this.#wanted, this.#ports, this.#ownership()) || interesting;
     }
@@ -246,7 +251,9 @@ export class Dataplane implements AsyncDisposable {
     const { mtuFile } = this.#options;
     this.#wanted = wantedNetwork(desired, {
       ...{ interfaces: this.#interfaces, rpFilter: this.#rpFilter, mtuFile, clusterEntries: this.#clusterEntries },
+      podMtus: this.#podMtus,
     });
+    this.#podMtus.add(this.#wanted.podMtu);
     this.#known = new Set(
       [...this.#known].filter((index) => this.#interfaces.at(index)).concat(
         ...this.#wanted.links.keys(),
@@ -337,6 +344,17 @@ export class Dataplane implements AsyncDisposable {
     }
     const why = this.#desired ? "kernel is not as wanted yet" : "nothing is known from the datastore yet";
     health.report("dataplane", this.#syncedOnce, why);
+  }
+}
+
+/** The MTU that pods got before this process began. */
+function mtuIn(file: string | undefined): number[] {
+  try {
+    const mtu = file === undefined ? 0 : Number(Deno.readTextFileSync(file).trim());
+    return Number.isInteger(mtu) && mtu > 0 ? [mtu] : [];
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return [];
+    throw error;
   }
 }
 

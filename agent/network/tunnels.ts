@@ -63,7 +63,9 @@ function deviceOf(
 ): TunnelDevice | undefined {
   if (kind === "ipip") return { kind: "ipip", mtuBytes, up: true };
   const local = ownAddresses[familyOf(kind)], parent = local && interfaces.withAddress(local);
-  if (!local || !parent || !own.mac) return undefined;
+  if (!local || !own.mac) return undefined;
+  // While this node's address is away (DHCP), a device that is there stays as it is.
+  if (!parent) return interfaces.named(tunnelNames[kind]) && { kind: "vxlan", mtuBytes, up: true, mac: own.mac };
   const vxlan = { vni: settings.vxlanVni, port: settings.vxlanPort, parent: parent.index, local };
   return { kind: "vxlan", mtuBytes, up: true, mac: own.mac, vxlan };
 }

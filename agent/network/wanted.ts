@@ -40,6 +40,10 @@ export interface WantedNetwork {
   forwarding: Map<string, Forwarding>;
   /** Indexes of VXLAN devices, whose forwarding tables are ours. */
   forwarders: readonly number[];
+  /** MTU of the pods' sides, by the index of the host's side. */
+  farMtus: Map<number, number>;
+  /** MTU of new pods. */
+  podMtu: number;
   /** By path. */
   files: Map<string, FileContent>;
   /** What belongs to each endpoint, by its key; one that is missing here has no interface, or another has it. */
@@ -63,6 +67,8 @@ export interface HostFacts {
   rpFilter: string | undefined;
   /** File for the MTU of new pods. */
   mtuFile: string | undefined;
+  /** What new pods once got as their MTU: an interface that has one of these follows, others were given their own. */
+  podMtus: ReadonlySet<number>;
   /** Remembers the entries of routes that did not change. */
   clusterEntries: ClusterRouteEntries;
 }
@@ -85,12 +91,12 @@ export function wantedNetwork(desired: Desired, facts: HostFacts): WantedNetwork
     neighbours: new Map([...neighbours].filter(([, n]) => n.ip.v === 4)),
     neighbours6: new Map([...neighbours].filter(([, n]) => n.ip.v === 6)),
     ...{ tunnels: devices, addresses, forwarding, forwarders },
+    farMtus: new Map(),
+    podMtu: podMtu(host, desired.encapsulations, settings),
     files: new Map(),
     ofEndpoint: new Map(),
   };
-  if (mtuFile !== undefined) {
-    wanted.files.set(mtuFile, { text: String(podMtu(host, desired.encapsulations, settings)) });
-  }
+  if (mtuFile !== undefined) wanted.files.set(mtuFile, { text: String(wanted.podMtu) });
   const routes: Route[] = desired.blackholes.map((block) => blackholeRoute(block, settings));
   for (const [name, endpoint] of byInterface(desired.endpoints.values())) {
     const on = interfaces.named(name);
@@ -99,7 +105,9 @@ export function wantedNetwork(desired: Desired, facts: HostFacts): WantedNetwork
       .map((s): [string, Sysctl] => [sysctlKey(on.index, s.path), s]);
     for (const [key, sysctl] of sysctls) wanted.sysctls.set(key, sysctl);
     wanted.sysctlsOf.set(on.index, sysctls.map(([key]) => key));
-    wanted.links.set(on.index, { up: true });
+    const follows = on.mtuBytes === wanted.podMtu || facts.podMtus.has(on.mtuBytes);
+    wanted.links.set(on.index, { up: true, ...(follows ? { mtuBytes: wanted.podMtu } : {}) });
+    if (follows) wanted.farMtus.set(on.index, wanted.podMtu);
     const own = on.up ? endpointRoutes(endpoint, on, settings) : [];
     const neighbours = on.up ? endpointNeighbours(endpoint, on) : [];
     routes.push(...own);

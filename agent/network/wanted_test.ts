@@ -32,7 +32,13 @@ const desired = (endpoints: LocalEndpoint[], parts: Partial<Desired> = {}): Desi
 const facts = (...links: Link[]) => {
   const interfaces = new Interfaces();
   interfaces.replace(links, 0);
-  return { interfaces, rpFilter: "2", mtuFile: "/mtu", clusterEntries: new ClusterRouteEntries() };
+  return {
+    interfaces,
+    rpFilter: "2",
+    mtuFile: "/mtu",
+    clusterEntries: new ClusterRouteEntries(),
+    podMtus: new Set([1400]),
+  };
 };
 
 Deno.test("an endpoint whose interface is up has switches, link, routes and neighbour", () => {

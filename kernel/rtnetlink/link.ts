@@ -198,22 +198,26 @@ export const deleteGroup = (group: number): Request => ({
 /** State of a link that we decide about. */
 export interface LinkState {
   up: boolean;
+  /** Undefined = whatever it is. */
+  mtuBytes?: number;
 }
 
 /**
- * Administrative state of the links whose indexes `wanted` answers. It makes and deletes no link: an index without a link
+ * Administrative state and MTU of the links whose indexes `wanted` answers. It makes and deletes no link: an index without a link
  * fails, one that is no longer wanted is left as it is.
  */
 export function linkStatePort(socket: RtSocket, wanted: () => Iterable<number>): Port<number, LinkState> {
   const read = (indexes: readonly number[]) => {
     const links = socket.batch(indexes.map(linkQuery)).flatMap((a) => a.messages).map(decodeLink);
-    return Promise.resolve(new Map(links.flatMap((l) => (l ? [[l.index, { up: l.up }] as const] : []))));
+    return Promise.resolve(
+      new Map(links.flatMap((l) => (l ? [[l.index, { up: l.up, mtuBytes: l.mtuBytes }] as const] : []))),
+    );
   };
   return {
     name: "link state",
     list: () => read([...wanted()]),
     read,
-    same: (have, want) => have.up === want.up,
+    same: (have, want) => have.up === want.up && (want.mtuBytes === undefined || have.mtuBytes === want.mtuBytes),
     apply(put) {
       const answers = socket.batch(put.map(([index, state]) => setLink(index, state)));
       return Promise.resolve(new Map(answers.flatMap(({ error }, i) => (error ? [[put[i]![0], error]] : []))));
