@@ -1,6 +1,7 @@
 /** Watches: who wants to hear of which keys, and how far each has heard. */
 import type { Clock } from "../lib/clock.ts";
 import type { Committed } from "./commits.ts";
+import { refusal } from "./errors.ts";
 import type { Call } from "./grpc.ts";
 import type { Event, Header, KeyValue, WatchCreateRequest, WatchRequest, WatchResponse } from "./messages.ts";
 import { type Change, compareBytes, includes, isOpenEnd, type Keys } from "./rows.ts";
@@ -130,6 +131,7 @@ class WatchStream {
         ...{ header: this.history.header(revision), watch_id: -1n },
         ...{ created: true, canceled: true, cancel_reason },
       });
+    if (r.start_revision < 0n) return refuse(refusal("compacted").message);
     if (r.range_end.length > 0 && !isOpenEnd(r.range_end) && compareBytes(keys.start, r.range_end) >= 0) {
       return refuse("mvcc: watcher range is empty");
     }
