@@ -1,3 +1,4 @@
+import { openThroughGateway } from "../datastore/gateway.ts";
 import { systemClock } from "../lib/clock.ts";
 import { createLog } from "../lib/log.ts";
 import { messageOf, Problem } from "../lib/problem.ts";
@@ -14,10 +15,14 @@ export function processSurroundings(): Surroundings {
     env: (name) => Deno.env.get(name),
     readFile,
     listFolder,
-    async openStore(options) {
-      const { openEtcd } = await import("../datastore/etcd.ts");
-      return openEtcd(options, { clock: systemClock, log: createLog("ctl", { level: "error" }) });
-    },
+    openStore: (options) =>
+      openThroughGateway(options, {
+        env: (name) => Deno.env.get(name),
+        open: async () => {
+          const { openEtcd } = await import("../datastore/etcd.ts");
+          return openEtcd(options, { clock: systemClock, log: createLog("ctl", { level: "error" }) });
+        },
+      }),
     node: async () => (await import("./node_view.ts")).nodeView(Deno.env.get("TORTIE_RUN_DIR") ?? "/run/tortie"),
     host: async () => (await import("./host.ts")).processHost(),
     clock: systemClock,

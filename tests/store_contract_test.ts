@@ -4,6 +4,7 @@ import { systemClock } from "../lib/clock.ts";
 import { silentLog } from "../lib/log.ts";
 import { isProblem } from "../lib/problem.ts";
 import { openEtcd } from "../datastore/etcd.ts";
+import { openThroughGateway } from "../datastore/gateway.ts";
 import { MemoryStore } from "../datastore/memory.ts";
 import { Compacted, type KeyValue, prefixRange, Restored, type Store, type WatchBatch } from "../datastore/store.ts";
 import { startEtcd } from "./lab/etcd.ts";
@@ -26,13 +27,26 @@ const subjects: Record<string, () => Promise<Subject>> = {
   },
   etcd: () => served("etcd"),
   "tortie store": () => served("store"),
+  async "etcd's gateway"() {
+    const subject = await served("etcd");
+    const { store, endpoint } = subject;
+    return {
+      ...subject,
+      store: openThroughGateway({ endpoints: [endpoint], deadlineMs: 5_000 }, {
+        env: () => undefined,
+        // Writes and watches go through the whole client, reads stay with the gateway all the same.
+        open: () => Promise.resolve(store),
+      }),
+    };
+  },
 };
 
-async function served(server: "etcd" | "store"): Promise<Subject> {
+async function served(server: "etcd" | "store"): Promise<Subject & { endpoint: string }> {
   const etcd = await startEtcd({ server });
   const store = openEtcd({ endpoints: [etcd.endpoint], deadlineMs: 5_000 }, { clock: systemClock, log: silentLog });
   return {
     store,
+    endpoint: etcd.endpoint,
     compact: (revision) => etcd.compact(revision),
     async [Symbol.asyncDispose]() {
       await store[Symbol.asyncDispose]();
