@@ -1,15 +1,21 @@
 import type { Clock } from "../lib/clock.ts";
 import type { Health } from "../lib/health.ts";
 import type { Logger } from "../lib/log.ts";
+import type { Ip } from "../lib/ip.ts";
 import type { Metrics } from "../lib/metrics.ts";
 import { kindPrefix } from "../datastore/keys.ts";
 import type { Changes, Mirror } from "../datastore/mirror.ts";
 import { parseEndpointName } from "../datastore/names.ts";
 import { readChanges } from "./calc/changes.ts";
+import { FlowJudge } from "./calc/flow_judge.ts";
 import { Graph } from "./calc/graph.ts";
+import { isEmptyDelta } from "./calc/outputs.ts";
+import type { DeniedFlows } from "./dataplane/denied_flows.ts";
 import type { Filter, FilterRules } from "./dataplane/filter.ts";
+import type { PolicyDelta } from "./desired_policy.ts";
 import { FactInputs, type KernelFacts } from "./netfilter/facts.ts";
 import { FilterProgram } from "./netfilter/program.ts";
+import { collectCounts, countUpdates } from "./policy_metrics.ts";
 import { BrokenValues, brokenWords, type Refusals } from "./refusals.ts";
 import { problemsByObject } from "./settings.ts";
 
@@ -28,6 +34,8 @@ export interface PolicyOptions {
   clock: Clock;
   log: Logger;
   metrics: Metrics;
+  /** Ends tracked flows that policy denies, where that is asked for; default: nobody does. */
+  flows?: Pick<DeniedFlows, "check">;
   /** Where what is not in force is told. */
   refusals: Refusals;
   /** Part "policy calculation" reports here. */
@@ -73,6 +81,10 @@ class PolicyLoop {
   /** What the rules depend on besides policy, as it was handed on; undefined = something of it changed. */
   #rules: FilterRules | undefined;
   readonly #broken = new BrokenValues();
+  /** Judges tracked flows; undefined while nobody asks for that. */
+  #judge: FlowJudge | undefined;
+  #cutsFlows = false;
+  #ownAddresses: readonly Ip[] = [];
   /** Revisions of this node's endpoints, taken in and handed on. */
   readonly #taken = new Map<string, bigint>();
   readonly #seen = new Map<string, bigint>();
@@ -81,11 +93,7 @@ class PolicyLoop {
     this.#options = options;
     this.#graph = new Graph({ node: options.node });
     this.#facts = new FactInputs(options.node, options.env);
-    options.metrics.onCollect(() => {
-      const { policies, endpoints } = this.#graph.counts();
-      options.metrics.set("felix_active_local_policies", policies);
-      options.metrics.set("felix_active_local_endpoints", endpoints);
-    });
+    options.metrics.onCollect(() => collectCounts(this.#graph.counts(), options.metrics));
   }
 
   async followDatastore(): Promise<void> {
@@ -124,12 +132,15 @@ class PolicyLoop {
   }
 
   async #take(changes: Changes): Promise<void> {
-    const { refusals, clock } = this.#options;
+    const { refusals, clock, metrics } = this.#options;
     const read = readChanges(changes);
     for (let i = 0; i < read.changes.length; i += atOnce) {
       if (i > 0) await clock.sleep(0);
+      const began = clock.monotonicMs();
       this.#graph.update(read.changes.slice(i, i + atOnce));
+      metrics.observe("felix_calc_graph_update_time_seconds", (clock.monotonicMs() - began) / 1000);
     }
+    countUpdates(read.changes, metrics);
     const { changed, broken } = this.#facts.update(changes);
     if (changed) this.#rules = undefined;
     const values = this.#broken.update(changes, new Map([...broken, ...read.broken]));
@@ -137,16 +148,30 @@ class PolicyLoop {
   }
 
   #apply(): void {
-    const { filter, health } = this.#options;
+    const { filter, health, metrics } = this.#options;
     const ready = this.#facts.ready();
     health.report("policy calculation", ready, "the cluster is not ready: ClusterInformation has no datastoreReady");
     if (!ready) return;
     this.#rules ??= this.#takeFacts();
-    this.#program.policy(this.#graph.flush());
+    const delta = this.#graph.flush();
+    this.#program.policy(delta);
+    metrics.add("felix_calc_graph_output_events", Object.values(delta).reduce((n, list) => n + list.length, 0));
     this.#tellRefused();
     for (const [key, revision] of this.#taken) this.#seen.set(key, revision);
     this.#taken.clear();
     filter.apply(this.#program.flush(), this.#rules);
+    this.#cutFlows(delta);
+  }
+
+  #cutFlows(delta: PolicyDelta): void {
+    if (!this.#cutsFlows) {
+      this.#judge = undefined;
+      return;
+    }
+    if (this.#judge && isEmptyDelta(delta)) return;
+    this.#judge ? this.#judge.update(delta) : this.#judge = new FlowJudge(this.#graph.snapshot());
+    const judge = this.#judge, own = this.#ownAddresses;
+    this.#options.flows?.check((flow) => judge.denies(flow, own));
   }
 
   #takeFacts(): FilterRules {
@@ -155,6 +180,8 @@ class PolicyLoop {
     refusals.set("policy's settings", problemsByObject(problems), "setting not understood");
     const facts = this.#facts.facts(settings, kernel(settings.interfacePrefixes));
     this.#program.facts(facts);
+    this.#cutsFlows = settings.cutDeniedFlows;
+    this.#ownAddresses = facts.ownAddresses;
     return {
       settings: facts.settings,
       append: settings.insertMode === "append",

@@ -71,6 +71,7 @@ export class Mirror implements AsyncDisposable {
   #wasLost = false;
   #writtenRevision = 0n;
   #lists = 0;
+  #listsBegun = 0;
   #ended: Promise<unknown> = Promise.resolve();
 
   private constructor(options: MirrorOptions) {
@@ -102,6 +103,11 @@ export class Mirror implements AsyncDisposable {
   /** Whether it is in sync and connected, and why not. */
   state(): MirrorState {
     return { ...this.#state };
+  }
+
+  /** How often it began to list everything. */
+  get listsBegun(): number {
+    return this.#listsBegun;
   }
 
   /** Resolves when in sync for the first time; rejects when `signal` is aborted or the mirror ends. */
@@ -193,6 +199,7 @@ export class Mirror implements AsyncDisposable {
     const take = (kvs: KeyValue[]) => kvs.forEach((kv) => listed.set(this.#replica.share(kv)));
     if (snapshotFile !== undefined) this.#clusterId = (await this.#store.status({ signal })).clusterId;
     // Larger pages after a failure: the shorter it takes, the less can a compaction come in between.
+    this.#listsBegun++;
     const pageSize = this.#lists++ === 0 ? 500 : 2_000;
     const revision = await this.#store.list(this.#range, take, { signal, pageSize });
     const changes = this.#replica.replace(listed, revision, this.#restored);

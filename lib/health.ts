@@ -14,7 +14,14 @@ export interface PartHealth {
  */
 export class Health {
   #parts = new Map<string, { timeoutMs: number; seen: number; ready: boolean; why?: string }>();
+  /** By part, instead of what it registered. */
+  #timeouts: ReadonlyMap<string, number> = new Map();
   constructor(private readonly clock: Clock = systemClock) {}
+
+  /** Parts that count as dead after another time of silence; 0 = never. */
+  setTimeouts(timeouts: ReadonlyMap<string, number>): void {
+    this.#timeouts = timeouts;
+  }
 
   /** Adds a part, not ready until it says so. `timeoutMs` 0 = never considered dead. */
   register(name: string, timeoutMs = 0): void {
@@ -31,7 +38,8 @@ export class Health {
   parts(): PartHealth[] {
     return [...this.#parts].map(([name, p]) => {
       const silentMs = this.clock.monotonicMs() - p.seen;
-      const live = p.timeoutMs === 0 || silentMs <= p.timeoutMs;
+      const timeoutMs = p.timeoutMs === 0 ? 0 : this.#timeouts.get(name) ?? p.timeoutMs;
+      const live = timeoutMs === 0 || silentMs <= timeoutMs;
       return { name, live, ready: live && p.ready, why: live ? p.why : `silent for ${Math.round(silentMs)} ms` };
     });
   }

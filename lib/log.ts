@@ -22,8 +22,8 @@ export interface Logger {
 
 /** Where lines go and which are kept. */
 export interface LogOptions {
-  /** Weakest level written; LOG_LEVEL in the environment of a program. Default info. */
-  level?: Level;
+  /** Weakest level written, or who says it at each line. Default info. */
+  level?: Level | (() => Level);
   /** Receives whole lines with their line break. Default: stderr, written before the call returns. */
   write?: (line: string) => void;
   clock?: Clock;
@@ -67,18 +67,19 @@ function loggerOf(mod: string, base: Fields, sink: Sink): Logger {
 /** Counts repeats: the first line of a kind is written at once, the rest of a minute as one line when the next one comes. */
 class Sink {
   #seen = new Map<string, { since: number; repeated: number }>();
-  readonly #min: number;
+  readonly #min: () => number;
   readonly #write: (line: string) => void;
   readonly #clock: Clock;
 
   constructor(options: LogOptions) {
-    this.#min = rank[options.level ?? "info"];
+    const { level = "info" } = options;
+    this.#min = typeof level === "function" ? () => rank[level()] : () => rank[level];
     this.#write = options.write ?? toStderr;
     this.#clock = options.clock ?? systemClock;
   }
 
   line(level: Level, mod: string, msg: string, fields: Fields): void {
-    if (rank[level] < this.#min) return;
+    if (rank[level] < this.#min()) return;
     const now = this.#clock.now();
     const id = `${level} ${mod} ${msg} ${identity(fields)}`;
     const seen = this.#seen.get(id);

@@ -39,6 +39,11 @@ export const metricDefinitions = {
     type: "summary",
     help: "Time to apply one batch to the kernel, in seconds.",
   },
+  felix_host: { type: "gauge", help: "Name of this host, as a label.", labels: ["host"] },
+  felix_int_dataplane_initial_resync_time_seconds: {
+    type: "gauge",
+    help: "Time until the kernel was first as wanted, in seconds.",
+  },
   felix_int_dataplane_failures: { type: "counter", help: "Number of times that applying failed and will be retried." },
   felix_ipset_calls: { type: "counter", help: "Number of ipset commands executed." },
   felix_ipset_errors: { type: "counter", help: "Number of ipset command failures." },
@@ -55,6 +60,12 @@ export const metricDefinitions = {
   felix_iptables_rules: { type: "gauge", help: "Number of active iptables rules.", labels: ["ip_version", "table"] },
   felix_iptables_save_calls: { type: "counter", help: "Number of iptables-save calls." },
   felix_iptables_save_errors: { type: "counter", help: "Number of iptables-save errors." },
+  felix_label_index_num_endpoints: { type: "gauge", help: "Number of endpoints and network sets in the index." },
+  felix_label_index_num_active_selectors: {
+    type: "gauge",
+    help: "Number of active selectors in the index, by whether a label narrows them.",
+    labels: ["optimized"],
+  },
   felix_log_errors: { type: "counter", help: "Number of errors encountered while logging." },
   felix_resync_state: { type: "gauge", help: "Current datastore state: 1 wait, 2 resync, 3 in sync." },
   felix_resyncs_started: { type: "counter", help: "Number of times the datastore was listed." },
@@ -87,6 +98,10 @@ export const metricDefinitions = {
     labels: ["part"],
   },
   process_resident_memory_bytes: { type: "gauge", help: "Resident memory size in bytes." },
+  process_cpu_seconds_total: { type: "counter", help: "Total user and system CPU time spent in seconds." },
+  process_virtual_memory_bytes: { type: "gauge", help: "Virtual memory size in bytes." },
+  process_open_fds: { type: "gauge", help: "Number of open file descriptors." },
+  process_max_fds: { type: "gauge", help: "Maximum number of open file descriptors." },
   process_start_time_seconds: { type: "gauge", help: "Start time of the process since unix epoch in seconds." },
 } as const satisfies Record<string, Definition>;
 

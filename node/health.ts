@@ -3,60 +3,14 @@ import { type Clock, systemClock } from "../lib/clock.ts";
 import type { Health, PartHealth } from "../lib/health.ts";
 import type { Logger } from "../lib/log.ts";
 import { messageOf, Problem } from "../lib/problem.ts";
-import type { Settings } from "./settings.ts";
 
 /** Where something is served. */
 export interface ServeSettings {
-  enabled: boolean;
+  /** `localhost`, an address, or empty for all addresses. */
   host: string;
   port: number;
-}
-
-/** The fields of a FelixConfiguration that health and metrics look at. */
-export interface FelixServing {
-  healthEnabled?: boolean;
-  healthHost?: string;
-  healthPort?: number;
-  prometheusMetricsEnabled?: boolean;
-  prometheusMetricsHost?: string;
-  prometheusMetricsPort?: number;
-}
-
-/**
- * FELIX_HEALTHENABLED, FELIX_HEALTHHOST (localhost), FELIX_HEALTHPORT (9099); the environment wins over `felix`.
- * DIFFERS: health is served unless it is switched off; Felix serves it only when it is switched on.
- * @throws Problem "bad-input" naming the variable.
- */
-export function healthSettings(settings: Pick<Settings, "get">, felix: FelixServing = {}): ServeSettings {
-  return {
-    enabled: flag(settings, "FELIX_HEALTHENABLED") ?? felix.healthEnabled ?? true,
-    host: settings.get("FELIX_HEALTHHOST") ?? felix.healthHost ?? "localhost",
-    port: portOf(settings, "FELIX_HEALTHPORT") ?? felix.healthPort ?? 9099,
-  };
-}
-
-/** FELIX_PROMETHEUSMETRICSENABLED (false), …HOST (all addresses), …PORT (9091), as healthSettings(). */
-export function metricsSettings(settings: Pick<Settings, "get">, felix: FelixServing = {}): ServeSettings {
-  return {
-    enabled: flag(settings, "FELIX_PROMETHEUSMETRICSENABLED") ?? felix.prometheusMetricsEnabled ?? false,
-    host: settings.get("FELIX_PROMETHEUSMETRICSHOST") ?? felix.prometheusMetricsHost ?? "",
-    port: portOf(settings, "FELIX_PROMETHEUSMETRICSPORT") ?? felix.prometheusMetricsPort ?? 9091,
-  };
-}
-
-function flag(settings: Pick<Settings, "get">, name: string): boolean | undefined {
-  const text = settings.get(name)?.toLowerCase();
-  if (text === undefined) return undefined;
-  if (["true", "1", "yes", "y", "t"].includes(text)) return true;
-  if (["false", "0", "no", "n", "f"].includes(text)) return false;
-  throw new Problem({ code: "bad-input", what: `"${text}" is neither true nor false`, where: name });
-}
-
-function portOf(settings: Pick<Settings, "get">, name: string): number | undefined {
-  const text = settings.get(name);
-  if (text === undefined) return undefined;
-  if (/^\d{1,5}$/.test(text) && Number(text) <= 65535) return Number(text);
-  throw new Problem({ code: "bad-input", what: `"${text}" is not a port number`, where: name });
+  /** Files with PEM; absent = plain HTTP. */
+  tls?: { certFile: string; keyFile: string };
 }
 
 /** What an HTTP server of ours answers from. */
@@ -146,9 +100,12 @@ async function listen(
   for (;;) {
     signal.throwIfAborted();
     try {
+      const tls = at.tls && {
+        cert: await Deno.readTextFile(at.tls.certFile),
+        key: await Deno.readTextFile(at.tls.keyFile),
+      };
       return Deno.serve({
-        hostname,
-        port: at.port,
+        ...{ hostname, port: at.port, ...tls },
         onListen: ({ hostname, port }) => log.info("health is served", { host: hostname, port }),
         onError: (error) => {
           log.error("health request failed", { why: messageOf(error) });

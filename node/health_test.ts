@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
 import { FakeClock } from "../lib/clock.ts";
 import { Health } from "../lib/health.ts";
-import { Problem } from "../lib/problem.ts";
-import { answer, healthSettings, metricsSettings } from "./health.ts";
+import { answer } from "./health.ts";
 
 const clock = new FakeClock();
 const ask = (health: Health, path: string, method = "GET") =>
@@ -49,18 +48,16 @@ Deno.test("readyz and healthz are JSON, metrics is text, the rest is refused", a
   assert.equal((await ask(health, "/liveness", "POST")).status, 405);
 });
 
-Deno.test("settings: the environment wins, then the FelixConfiguration, then the defaults", () => {
-  const env = (values: Record<string, string>) => ({ get: (name: string) => values[name] });
-  assert.deepEqual(healthSettings(env({})), { enabled: true, host: "localhost", port: 9099 });
-  assert.deepEqual(
-    healthSettings(env({ FELIX_HEALTHPORT: "9100" }), { healthEnabled: false, healthHost: "0.0.0.0", healthPort: 1 }),
-    { enabled: false, host: "0.0.0.0", port: 9100 },
-  );
-  assert.deepEqual(metricsSettings(env({ FELIX_PROMETHEUSMETRICSENABLED: "True" })), {
-    enabled: true,
-    host: "",
-    port: 9091,
-  });
-  assert.throws(() => healthSettings(env({ FELIX_HEALTHPORT: "70000" })), Problem);
-  assert.throws(() => healthSettings(env({ FELIX_HEALTHENABLED: "maybe" })), Problem);
+Deno.test("timeouts of parts can be set otherwise; those that are never dead stay so", async () => {
+  const clock = new FakeClock(), health = new Health(clock);
+  health.register("mirror", 10_000);
+  health.register("dataplane");
+  health.setTimeouts(new Map([["mirror", 60_000], ["dataplane", 1]]));
+  await clock.advance(59_000);
+  assert.equal(health.live(), true);
+  await clock.advance(2_000);
+  assert.equal(health.live(), false);
+  health.setTimeouts(new Map());
+  health.report("mirror", true);
+  assert.equal(health.live(), true);
 });

@@ -1,5 +1,5 @@
 import { systemClock } from "../lib/clock.ts";
-import { createLog, type Logger, parseLevel } from "../lib/log.ts";
+import { createLog, type Level, type Logger, parseLevel } from "../lib/log.ts";
 import { messageOf, Problem } from "../lib/problem.ts";
 import { runNode } from "./node.ts";
 import { loadSettings } from "./settings.ts";
@@ -33,14 +33,16 @@ async function main(args: string[], roles: NodeRoles): Promise<number> {
     console.error(`tortie: unexpected argument "${args[0]}"\n\n${usage.trimEnd()}`);
     return 2;
   }
-  const level = Deno.env.get("LOG_LEVEL") ?? Deno.env.get("CALICO_STARTUP_LOGLEVEL") ?? "info";
-  const log = createLog("node", { level: parseLevel(level) ?? "info", clock: systemClock });
-  if (parseLevel(level) === undefined) log.warn("log level is not understood", { level, used: "info" });
+  const said = Deno.env.get("LOG_LEVEL"), starting = said ?? Deno.env.get("CALICO_STARTUP_LOGLEVEL") ?? "info";
+  let level = parseLevel(starting) ?? "info";
+  const log = createLog("node", { level: () => level, clock: systemClock });
+  if (parseLevel(starting) === undefined) log.warn("log level is not understood", { level: starting, used: "info" });
+  const setLogLevel = (now: Level) => void (level = said === undefined ? now : level);
   const stop = new AbortController();
   const onSignal = () => stop.abort(new Error("told to stop"));
   for (const signal of ["SIGTERM", "SIGINT"] as const) Deno.addSignalListener(signal, onSignal);
   try {
-    await runNode({ roles, settings: await loadSettings(), clock: systemClock, log, signal: stop.signal });
+    await runNode({ roles, settings: await loadSettings(), clock: systemClock, log, setLogLevel, signal: stop.signal });
     return 0;
   } catch (error) {
     return fatal(log, error);

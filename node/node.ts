@@ -4,7 +4,8 @@ import { nodeName } from "../lib/node_name.ts";
 import { openEtcd } from "../datastore/etcd.ts";
 import { Mirror } from "../datastore/mirror.ts";
 import { storeOptions } from "../datastore/options.ts";
-import { healthSettings, metricsSettings, serveHealth } from "./health.ts";
+import { ProcessMetrics } from "./process_metrics.ts";
+import { followServing, Serving, servingSettings } from "./serving.ts";
 import type { NodeParts, Shared } from "./parts.ts";
 
 /** Between two looks at the mirror's state, for health. */
@@ -24,10 +25,11 @@ export async function runNode(parts: NodeParts): Promise<void> {
   // Health is served before the parts are known, and none of them not being ready must not read as ready.
   health.register("parts");
   const metrics = await createMetrics();
+  const env = (name: string) => settings.get(name);
   const answers = { health, metrics: () => metrics.text() };
-  for (const at of [healthSettings(settings), metricsSettings(settings)]) {
-    if (at.enabled) cleanup.use(serveHealth(answers, at, log.child("health"), clock));
-  }
+  const serving = cleanup.use(new Serving(answers, log.child("health"), clock));
+  await serving.want(servingSettings({ env }).settings);
+  const ofProcess = new ProcessMetrics(metrics, clock.now());
 
   const node = nodeName({ env: (name) => settings.get(name) });
   const stateDir = settings.get("TORTIE_STATE_DIR") ?? "/var/lib/tortie";
@@ -43,8 +45,14 @@ export async function runNode(parts: NodeParts): Promise<void> {
   );
   const shared: Shared = { ...parts, signal, node, store, mirror, health, metrics, stateDir, runDir };
 
-  metrics.onCollect(() => metrics.set("felix_resync_state", mirror.state().inSync ? 3 : 1));
-  const loops: Promise<void>[] = [watchMirror(shared)];
+  tellOfMirror(shared);
+  const loops: Promise<void>[] = [
+    watchMirror(shared),
+    followServing({
+      ...{ mirror, node, env, serving, log, signal, level: parts.setLogLevel },
+      processMetrics: (enabled) => void (ofProcess.enabled = enabled),
+    }),
+  ];
   let dataplaneReady: Promise<void> | undefined;
   if (roles.agent) {
     const { startAgent } = await import("./agent_part.ts");
@@ -76,6 +84,18 @@ async function watchMirror({ mirror, health, clock, signal }: Shared): Promise<v
     health.report("datastore", inSync && connected, why);
     await clock.sleep(lookMs, signal).catch(() => {}); // aborted: the loop's condition ends it
   }
+}
+
+function tellOfMirror({ mirror, metrics, node }: Shared): void {
+  let lists = 0;
+  metrics.set("felix_host", 1, { host: node });
+  metrics.onCollect(() => {
+    const state = mirror.state();
+    metrics.set("felix_resync_state", state.inSync ? 3 : state.connected ? 2 : 1);
+    metrics.set("tortie_datastore_connected", state.connected ? 1 : 0);
+    metrics.add("felix_resyncs_started", mirror.listsBegun - lists);
+    lists = mirror.listsBegun;
+  });
 }
 
 /** Resolves when the signal is aborted. */

@@ -10,6 +10,7 @@ import { detectVariant, findTools } from "../kernel/netfilter/variant.ts";
 import { decodeResource, isUndecodable } from "../datastore/codec.ts";
 import { kindPrefix, resourceKey } from "../datastore/keys.ts";
 import { FelixSources } from "../agent/felix_sources.ts";
+import { DeniedFlows } from "../agent/dataplane/denied_flows.ts";
 import { Filter, type FilterStatus } from "../agent/dataplane/filter.ts";
 import { ownPrefixes } from "../agent/netfilter/names.ts";
 import { filterParameters } from "../agent/netfilter/settings.ts";
@@ -57,6 +58,7 @@ export function startPolicy(
       filter,
       env: (name) => shared.settings.get(name),
       ...hostInterfaces(cleanup.use(RtSocket.open()), signal),
+      flows: cleanup.use(new DeniedFlows({ ...shared, filter, log: shared.log.child("flows") })),
       log: shared.log.child("policy"),
     });
   });

@@ -1,12 +1,20 @@
 import type { Resource } from "../../datastore/kind.ts";
-import { parseSelector } from "../../datastore/selector/index.ts";
 import type { PolicedEndpoint, PolicyDelta, PolicyId, SetId } from "../desired_policy.ts";
+import { mapAt, setAt } from "./_maps.ts";
 import { idOf, type Input, isUsed, understand } from "./inputs.ts";
 import type { PolicyInput, ProfileInput, SliceInput, SubjectInput, TierInput } from "./inputs.ts";
-import { activePolicy, activeProfile, emptyDelta, policedEndpoint, type TierFacts } from "./outputs.ts";
+import {
+  activePolicy,
+  activeProfile,
+  emptyDelta,
+  hostsOf,
+  policedEndpoint,
+  samePlace,
+  type TierFacts,
+} from "./outputs.ts";
 import type { SetSource } from "./rule_input.ts";
 import { type MatchChange, SelectorIndex } from "./selector_index.ts";
-import { membersOf, sameContribution, SetMembers, withoutCovered } from "./set_members.ts";
+import { membersOf, sameContribution, SetMembers, sliceMembers, withoutCovered } from "./set_members.ts";
 
 /** How the calculation is set up. */
 export interface GraphOptions {
@@ -94,9 +102,35 @@ export class Graph {
       .map(([tier, users]) => ({ tier, policies: [...users] }));
   }
 
-  /** Policies and endpoints in force here, after the last flush. */
-  counts(): { policies: number; endpoints: number } {
-    return { policies: this.#sentPolicies.size, endpoints: this.#sentEndpoints.size };
+  /** Policies and endpoints in force here, after the last flush, and what there is in the cluster. */
+  counts() {
+    const subjects = Map.groupBy(this.#subjects.values(), ({ is }) => is);
+    const of = (is: SubjectInput["is"]) => subjects.get(is)?.length ?? 0;
+    return {
+      here: {
+        policies: this.#sentPolicies.size,
+        endpoints: this.#sentEndpoints.size,
+        selectors: this.#bySelector.size,
+      },
+      cluster: {
+        ...{ workloads: of("workload"), hostEndpoints: of("host"), hosts: hostsOf(this.#subjects.values()) },
+        ...{ policies: this.#policies.size, profiles: this.#profiles.size, tiers: this.#tiers.size },
+      },
+      index: { subjects: this.#subjects.size, selectors: this.#setsOfSelector.size },
+    };
+  }
+
+  /** All that is in force after the last flush, as a change from nothing. */
+  snapshot(): PolicyDelta {
+    return {
+      ...emptyDelta(),
+      setsAdded: [...this.#sentSets.keys()].map((id) => ({
+        ...{ id, type: this.#members.typeOf(id), members: this.#visible(id) },
+      })),
+      policies: [...this.#sentPolicies.values()].map(activePolicy),
+      profiles: [...this.#sentProfiles].map(([name, profile]) => activeProfile(name, profile)),
+      endpoints: [...this.#sentEndpoints].map((id) => this.#policed(this.#subjects.get(id)!)),
+    };
   }
 
   /** What changed in what must be enforced since the last flush. */
@@ -302,16 +336,7 @@ export class Graph {
   }
 
   #giveSlice(set: SetId, slice: SliceInput, matches: boolean): void {
-    const source = this.#members.sourceOf(set)!;
-    const withPorts = source.from === "service" && source.withPorts;
-    const members = withPorts
-      ? slice.ports.flatMap((p) =>
-        membersOf({ from: "namedPort", selector: anySelector, protocol: p.protocol, port: p.name }, {
-          nets: slice.addresses,
-          ports: [p],
-        })
-      )
-      : membersOf({ from: "selector", selector: anySelector }, { nets: slice.addresses, ports: [] });
+    const members = sliceMembers(this.#members.sourceOf(set)!, slice);
     if (matches) this.#members.give(set, members);
     else this.#members.take(set, members);
     this.#dirtySets.add(set);
@@ -472,25 +497,4 @@ export class Graph {
   }
 }
 
-/** Equal in all that decides where and when a policy is asked. */
-function samePlace(a: PolicyInput, b: PolicyInput): boolean {
-  return a.tier === b.tier && a.order === b.order && a.doNotTrack === b.doNotTrack && a.preDnat === b.preDnat &&
-    a.applyOnForward === b.applyOnForward && a.staged === b.staged &&
-    a.directions.has("ingress") === b.directions.has("ingress") &&
-    a.directions.has("egress") === b.directions.has("egress");
-}
-
-const anySelector = parseSelector("");
 const nameIn = (id: string): string => id.slice(id.indexOf(":") + 1);
-
-function setAt<K, V>(map: Map<K, Set<V>>, key: K): Set<V> {
-  let set = map.get(key);
-  if (!set) map.set(key, set = new Set());
-  return set;
-}
-
-function mapAt<K, L, V>(map: Map<K, Map<L, V>>, key: K): Map<L, V> {
-  let inner = map.get(key);
-  if (!inner) map.set(key, inner = new Map());
-  return inner;
-}

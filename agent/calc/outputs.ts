@@ -91,3 +91,18 @@ export function emptyDelta(): PolicyDelta {
     setsRemoved: [],
   };
 }
+
+/** Nothing changed. */
+export const isEmptyDelta = (delta: PolicyDelta): boolean => Object.values(delta).every((list) => list.length === 0);
+
+/** Equal in all that decides where and when a policy is asked. */
+export function samePlace(a: PolicyInput, b: PolicyInput): boolean {
+  return a.tier === b.tier && a.order === b.order && a.doNotTrack === b.doNotTrack && a.preDnat === b.preDnat &&
+    a.applyOnForward === b.applyOnForward && a.staged === b.staged &&
+    a.directions.has("ingress") === b.directions.has("ingress") &&
+    a.directions.has("egress") === b.directions.has("egress");
+}
+
+/** How many nodes have an endpoint. */
+export const hostsOf = (subjects: Iterable<SubjectInput>): number =>
+  new Set([...subjects].flatMap(({ node }) => node ?? [])).size;

@@ -1,4 +1,5 @@
 import { type Cidr, compareIp, contains, formatCidr, formatIp, sameIp, tryParseCidr } from "../../lib/ip.ts";
+import { parseSelector } from "../../datastore/selector/index.ts";
 import type { SetId, SetType } from "../desired_policy.ts";
 import type { SetSource } from "./rule_input.ts";
 
@@ -114,6 +115,21 @@ export function membersOf(source: SetSource, from: Contribution): string[] {
       return [];
   }
 }
+
+/** What an EndpointSlice gives to a set of its service: with the service's ports, or addresses only. */
+export function sliceMembers(source: SetSource, slice: { addresses: Cidr[]; ports: NamedPort[] }): string[] {
+  if (source.from !== "service" || !source.withPorts) {
+    return membersOf({ from: "selector", selector: anySelector }, { nets: slice.addresses, ports: [] });
+  }
+  return slice.ports.flatMap((p) =>
+    membersOf({ from: "namedPort", selector: anySelector, protocol: p.protocol, port: p.name }, {
+      nets: slice.addresses,
+      ports: [p],
+    })
+  );
+}
+
+const anySelector = parseSelector("");
 
 /** True when both give the same to every set. */
 export function sameContribution(a: Contribution, b: Contribution): boolean {

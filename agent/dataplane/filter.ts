@@ -3,7 +3,7 @@ import type { Family } from "../../lib/ip.ts";
 import type { Health } from "../../lib/health.ts";
 import type { Logger } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
-import { messageOf } from "../../lib/problem.ts";
+import { messageOf, Problem } from "../../lib/problem.ts";
 import { type IptablesOptions, IptablesTable, type Tools } from "../../kernel/netfilter/iptables.ts";
 import type { Hook } from "../../kernel/netfilter/chain.ts";
 import { IpSets } from "../../kernel/netfilter/ipset.ts";
@@ -73,6 +73,7 @@ export class Filter implements AsyncDisposable {
   readonly #tasks: Promise<void>[];
   readonly #first = Promise.withResolvers<void>();
   readonly #changed = new Pulse();
+  readonly #startedMs: number;
   readonly #wake: Wake;
   /** What the kernel's own chains were last wanted for. */
   #rules: FilterRules | undefined;
@@ -103,6 +104,8 @@ export class Filter implements AsyncDisposable {
       );
     }
     this.#waiters = new Waiters(clock, () => this.#wake.call());
+    this.#startedMs = clock.monotonicMs();
+    metrics.onCollect(() => this.#collect());
     options.health.register("policy", 10 * heartbeatMs);
     this.#tasks = [this.#run(), this.#follow()];
   }
@@ -160,6 +163,12 @@ export class Filter implements AsyncDisposable {
     });
   }
 
+  /** Resolves when all that was handed to apply() has been written, or refused. @throws Problem "not-ready" after 30 s. */
+  written(): Promise<void> {
+    const since = this.#applied;
+    return this.#waiters.add("policy", 30_000, () => (this.#flushed < since ? "policy is not written yet" : undefined));
+  }
+
   /** What of a workload's chains is not in the kernel; undefined = all is there. */
   lacking(interfaceName: string): string | undefined {
     return this.#missing(interfaceName);
@@ -192,6 +201,7 @@ export class Filter implements AsyncDisposable {
     this.#stop.abort(new Error("filter is closed"));
     this.#wake.call();
     await Promise.all(this.#tasks);
+    this.#waiters.rejectAll(new Problem({ code: "not-ready", what: "the agent is stopping" }));
     this.#socket[Symbol.dispose]();
   }
 
@@ -240,7 +250,21 @@ export class Filter implements AsyncDisposable {
     }
   }
 
+  #collect(): void {
+    const { metrics } = this.#options;
+    for (const [key, table] of this.#tables) {
+      const [ip_version, name] = key.split(" ") as [string, string];
+      const { chains, rules } = table.size;
+      metrics.set("felix_iptables_chains", chains, { ip_version, table: name });
+      metrics.set("felix_iptables_rules", rules, { ip_version, table: name });
+    }
+    for (const part of [...this.#tables.values(), ...this.#sets.values()]) {
+      metrics.set("tortie_not_in_sync", part.failed.size, { port: part.name });
+    }
+  }
+
   async #flush(applied: number): Promise<void> {
+    const began = this.#options.clock.monotonicMs();
     const sets = [...this.#sets.values()], tables = [...this.#tables.values()];
     this.#checkSets(sets);
     await Promise.all(tables.map((t) => t.look()));
@@ -255,7 +279,11 @@ export class Filter implements AsyncDisposable {
     const waits = reports.flatMap((r) => r.retryInMs ?? []);
     this.#retryInMs = Math.min(heartbeatMs, ...waits.map((ms) => Math.max(ms, 20)));
     this.#report(reports);
-    if (reports.some((r) => r.put + r.removed + r.failed.size > 0)) this.#changed.beat();
+    if (!reports.some((r) => r.put + r.removed + r.failed.size > 0)) return;
+    const { clock, metrics } = this.#options;
+    metrics.observe("felix_int_dataplane_apply_time_seconds", (clock.monotonicMs() - began) / 1000);
+    if (reports.some((r) => r.failed.size > 0)) metrics.add("felix_int_dataplane_failures");
+    this.#changed.beat();
   }
 
   /** The kernel tells of no change of a set. A look before each write would cost more than most writes. */
@@ -281,6 +309,8 @@ export class Filter implements AsyncDisposable {
       this.#synced = true;
       const { chains, rules, sets } = this.status();
       log.info("policy is in force", { chains, rules, sets });
+      const sinceStartS = (this.#options.clock.monotonicMs() - this.#startedMs) / 1000;
+      this.#options.metrics.set("felix_int_dataplane_initial_resync_time_seconds", sinceStartS);
       this.#first.resolve();
     }
     health.report("policy", this.#synced, "policy is not in the kernel yet");

@@ -51,6 +51,8 @@ export interface FilterParameters {
   maxSetSize: number;
   ipv6: boolean;
   floatingIps: boolean;
+  /** Tracked flows that policy denies are ended. */
+  cutDeniedFlows: boolean;
   refreshMs: number;
 }
 
@@ -106,6 +108,7 @@ const rows: { [K in keyof FilterParameters]: Row<FilterParameters[K]> } = {
   maxSetSize: ["maxIpsetSize", integer(1, 0xffffffff), 1048576],
   ipv6: ["ipv6Support", flag, true],
   floatingIps: ["floatingIPs", enabled, false],
+  cutDeniedFlows: ["tortieCutDeniedFlows", flag, false],
   refreshMs: ["iptablesRefreshInterval", milliseconds, 180_000],
 };
 

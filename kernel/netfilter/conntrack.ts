@@ -18,9 +18,11 @@ const SUBSYS_CTNETLINK = 1;
 const GET = 1, DELETE = 2, STATISTICS = 5;
 const CTA_STATS_GLOBAL_ENTRIES = 1;
 /** linux/netfilter/nfnetlink_conntrack.h */
-const CTA = { original: 1, reply: 2, id: 12, zone: 18, filter: 25 };
+const CTA = { original: 1, reply: 2, status: 3, id: 12, zone: 18, filter: 25 };
+/** The flow was announced by another one, as FTP's data by its control connection. */
+const IPS_EXPECTED = 1;
 const TUPLE = { ip: 1, proto: 2 };
-const PROTO = { number: 1, sourcePort: 2, destinationPort: 3 };
+const PROTO = { number: 1, sourcePort: 2, destinationPort: 3, icmpType: 5, icmpCode: 6, icmp6Type: 8, icmp6Code: 9 };
 const FILTER = { original: 1, reply: 2 };
 const filterFlag = { source: 1, destination: 2 };
 /**
@@ -39,6 +41,7 @@ export interface FlowEnds {
   /** 0 for protocols without ports. */
   sourcePort: number;
   destinationPort: number;
+  icmp?: { type: number; code: number };
 }
 
 /** A flow that the kernel tracks. */
@@ -46,6 +49,8 @@ export interface Flow {
   family: Family;
   original: FlowEnds;
   reply: FlowEnds;
+  /** Another flow announced it: RELATED to that. */
+  expected: boolean;
   /** What names it to the kernel: tuple, id and zone as it gave them. */
   name: Uint8Array;
 }
@@ -135,7 +140,14 @@ function flowOf({ body }: Message, family: Family): Flow | undefined {
   const original = endsOf(found.get(CTA.original)), reply = endsOf(found.get(CTA.reply));
   if (!original || !reply || original.source.v !== family) return undefined;
   const kept = [CTA.id, CTA.zone].flatMap((type) => found.has(type) ? [attribute(type, found.get(type)!)] : []);
-  return { family, original, reply, name: join(attribute(CTA.original | 0x8000, found.get(CTA.original)!), ...kept) };
+  const status = found.get(CTA.status), expected = status !== undefined && (status.at(-1)! & IPS_EXPECTED) !== 0;
+  return {
+    family,
+    original,
+    reply,
+    expected,
+    name: join(attribute(CTA.original | 0x8000, found.get(CTA.original)!), ...kept),
+  };
 }
 
 function endsOf(tuple: Uint8Array | undefined): FlowEnds | undefined {
@@ -152,5 +164,12 @@ function endsOf(tuple: Uint8Array | undefined): FlowEnds | undefined {
     protocol: proto.get(PROTO.number)?.[0] ?? 0,
     sourcePort: port(proto.get(PROTO.sourcePort)),
     destinationPort: port(proto.get(PROTO.destinationPort)),
+    ...icmpOf(proto),
   };
+}
+
+function icmpOf(proto: Map<number, Uint8Array>): Pick<FlowEnds, "icmp"> {
+  const type = proto.get(PROTO.icmpType) ?? proto.get(PROTO.icmp6Type);
+  const code = proto.get(PROTO.icmpCode) ?? proto.get(PROTO.icmp6Code);
+  return type && code ? { icmp: { type: type[0]!, code: code[0]! } } : {};
 }

@@ -243,7 +243,10 @@ class World implements AgentWorld {
 }
 
 const resources = "/calico/resources/v3/projectcalico.org/";
-const plurals: Record<string, string> = { ClusterInformation: "clusterinformations" };
+const plurals: Record<string, string> = {
+  NetworkPolicy: "networkpolicies",
+  GlobalNetworkPolicy: "globalnetworkpolicies",
+};
 
 /** What an agent needs to serve: a cluster that is ready, its Node, and pools. */
 export async function putCluster(

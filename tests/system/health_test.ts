@@ -3,10 +3,14 @@ import assert from "node:assert/strict";
 import { Health } from "../../lib/health.ts";
 import { createLog, silentLog } from "../../lib/log.ts";
 import { createMetrics } from "../../lib/metrics.ts";
-import { FakeClock } from "../../lib/clock.ts";
+import { FakeClock, systemClock } from "../../lib/clock.ts";
 import { serveHealth } from "../../node/health.ts";
+import { Serving, servingSettings } from "../../node/serving.ts";
+import { makeAuthority } from "../lab/certificates.ts";
+import { freePorts } from "../lab/port.ts";
+import { wait } from "../lab/wait.ts";
 
-const at = (port: number) => ({ enabled: true, host: "localhost", port });
+const at = (port: number) => ({ host: "localhost", port });
 
 Deno.test("health is served where it is told, and the port is free again afterwards", async () => {
   const health = new Health();
@@ -53,4 +57,49 @@ Deno.test("a server that never got its port is disposed without waiting for it",
   await server[Symbol.asyncDispose]();
   await assert.rejects(server.listening, /health server was stopped/);
   other.close();
+});
+
+Deno.test("servers follow their settings: another port, off, on again, with a certificate; no TLS with client certificates", async () => {
+  const lines: string[] = [];
+  const log = createLog("health", { write: (line) => void lines.push(line) });
+  await using serving = new Serving(
+    { health: new Health(), metrics: () => Promise.resolve("up 1\n") },
+    log,
+    systemClock,
+  );
+  const [first, second] = freePorts(2) as [number, number];
+  const settings = (spec: Record<string, unknown>) =>
+    servingSettings({
+      env: () => undefined,
+      configurations: [{
+        name: "default",
+        spec: { healthEnabled: false, prometheusMetricsHost: "127.0.0.1", ...spec },
+      }],
+    }).settings;
+  const answers = async (port: number, scheme = "http", client?: Deno.HttpClient) => {
+    const response = await fetch(`${scheme}://127.0.0.1:${port}/metrics`, { client }).catch(() => undefined);
+    return await response?.text();
+  };
+  const becomes = (port: number, text: string | undefined, scheme?: string, client?: Deno.HttpClient) =>
+    wait(`port ${port} to answer ${text}`, async () => await answers(port, scheme, client) === text);
+  const on = { prometheusMetricsEnabled: true };
+  await serving.want(settings({ ...on, prometheusMetricsPort: first }));
+  await becomes(first, "up 1\n");
+  await serving.want(settings({ ...on, prometheusMetricsPort: second }));
+  await becomes(second, "up 1\n");
+  await becomes(first, undefined);
+  await serving.want(settings({}));
+  await becomes(second, undefined);
+
+  const dir = await Deno.makeTempDir({ dir: "/dev/shm", prefix: "st-tls" });
+  const authority = await makeAuthority(dir);
+  const { certFile, keyFile } = await authority.issue("metrics", ["127.0.0.1"]);
+  const tls = { prometheusMetricsPort: first, prometheusMetricsCertFile: certFile, prometheusMetricsKeyFile: keyFile };
+  await serving.want(settings({ ...on, ...tls }));
+  using client = Deno.createHttpClient({ caCerts: [await Deno.readTextFile(authority.certFile)] });
+  await becomes(first, "up 1\n", "https", client);
+  await serving.want(settings({ ...on, ...tls, prometheusMetricsClientAuth: "RequireAnyClientCert" }));
+  await becomes(first, undefined, "https", client);
+  assert.ok(lines.some((line) => line.includes("metrics are not served")));
+  await Deno.remove(dir, { recursive: true });
 });

@@ -1,0 +1,36 @@
+import assert from "node:assert/strict";
+import { partTimeouts, servingSettings } from "./serving.ts";
+
+const of = (spec: Record<string, unknown>, env: Record<string, string> = {}) =>
+  servingSettings({ env: (name) => env[name], configurations: [{ name: "default", spec }] });
+
+Deno.test("health is on at localhost:9099 and metrics are off, on all addresses at 9091, unless told otherwise", () => {
+  const { settings } = of({});
+  assert.deepEqual([settings.healthEnabled, settings.healthHost, settings.healthPort], [true, "localhost", 9099]);
+  assert.deepEqual([settings.metricsEnabled, settings.metricsHost, settings.metricsPort], [false, "", 9091]);
+  assert.deepEqual([settings.processMetrics, settings.logLevel, settings.clientAuth], [true, "info", "none"]);
+});
+
+Deno.test("environment beats FelixConfiguration; what is not understood is named and the weaker one holds", () => {
+  const { settings, problems } = of({
+    healthPort: 9200,
+    prometheusMetricsEnabled: true,
+    prometheusMetricsHost: "a b",
+    prometheusMetricsPort: 70000,
+    logSeverityScreen: "Warning",
+    prometheusMetricsClientAuth: "RequireAnyClientCert",
+  }, { FELIX_HEALTHPORT: "70000", FELIX_PROMETHEUSMETRICSPORT: "9300", FELIX_HEALTHENABLED: "maybe" });
+  assert.deepEqual([settings.healthPort, settings.metricsEnabled, settings.metricsPort], [9200, true, 9300]);
+  assert.deepEqual([settings.healthEnabled, settings.logLevel, settings.clientAuth], [true, "warn", "other"]);
+  const names = ["FELIX_HEALTHENABLED", "FELIX_HEALTHPORT", "prometheusMetricsHost"];
+  assert.deepEqual(problems.map((p) => p.setting), names);
+});
+
+Deno.test("health timeouts are said by Felix's names of its loops, or by ours", () => {
+  const overrides = [{ name: "InternalDataplaneMainLoop", timeout: "5m" }, { name: "mirror", timeout: "1m30s" }];
+  const { settings } = of({ healthTimeoutOverrides: overrides, dataplaneWatchdogTimeout: "20s" });
+  assert.deepEqual([...partTimeouts(settings)], [["dataplane", 300_000], ["policy", 300_000], ["mirror", 90_000]]);
+  const said = of({}, { FELIX_HEALTHTIMEOUTOVERRIDES: "CalculationGraph=45s,policy=2m" }).settings;
+  assert.deepEqual([...partTimeouts(said)], [["policy calculation", 45_000], ["policy", 120_000]]);
+  assert.equal(of({ healthTimeoutOverrides: [{ name: "x", timeout: "soon" }] }).problems.length, 1);
+});
