@@ -1,3 +1,6 @@
+import { kernelFeatures } from "../kernel/features.ts";
+import { listRoutes, table } from "../kernel/rtnetlink/route.ts";
+import { RtSocket } from "../kernel/rtnetlink/socket.ts";
 import { runRouting } from "../routing/routing.ts";
 import { networkingBackend } from "./own_node.ts";
 import type { Shared } from "./parts.ts";
@@ -15,7 +18,20 @@ export function startRouting(shared: Shared, dataplaneReady: Promise<void> | und
     env: (name) => settings.get(name),
     paths: { config: `${runDir}/bird.conf`, control: `${runDir}/bird.ctl`, pid: `${runDir}/bird.pid` },
     // Under systemd BIRD has a unit of its own, which outlives ours.
+    leftRoutes,
     startedBy: settings.get("TORTIE_BIRD_STARTED_BY") === "systemd" ? "systemd" : "us",
   });
   return [routing.done];
+}
+
+/** Number of BIRD's routes in the kernel (RTPROT_BIRD). */
+const birdProtocol = 12;
+
+/** Whether this host's kernel has routes of an earlier BIRD. */
+function leftRoutes(): boolean {
+  using socket = RtSocket.open();
+  const families = kernelFeatures().ipv6 ? [4, 6] as const : [4] as const;
+  return families.some((family) =>
+    listRoutes(socket, { family, table: table.main, protocol: birdProtocol }).some((r) => r.protocol === birdProtocol)
+  );
 }

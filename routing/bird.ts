@@ -43,6 +43,10 @@ export interface BirdOptions {
   log: Logger;
   /** `us`: started detached when none answers. `systemd`: never started by us. */
   startedBy: "us" | "systemd";
+  /**
+   * Whether the kernel has routes of an earlier BIRD: only then is there something to recover, and to wait for. Default yes.
+   */
+  leftRoutes?: () => boolean;
 }
 
 /** BIRD's answers to `configure` that mean: taken, under way, or in the queue. */
@@ -144,14 +148,16 @@ export class Bird {
 
   /**
    * Starts BIRD, which puts itself into a session of its own, and waits until it answers. `-R` makes it recover from a
-   * graceful restart: routes of its predecessor stay in the kernel, and its peers keep theirs.
+   * graceful restart: routes of its predecessor stay in the kernel, and its peers keep theirs. Without a predecessor it would
+   * only hold the first routes back until every peer has told its last, up to `graceful restart wait`.
    */
   async #start(): Promise<Applied> {
     if (this.options.startedBy === "systemd") return { is: "written" };
     const { config, control, pid, program } = this.options.paths;
     await this.#endUnreachable();
     // Through a shell its argv[0] stays "bird", the word that Calico's `calicoctl node status` looks for.
-    const words = ["-c", 'exec "$0" "$@"', ...program, "-R", "-c", config, "-s", control, "-P", pid];
+    const recover = (this.options.leftRoutes?.() ?? true) ? ["-R"] : [];
+    const words = ["-c", 'exec "$0" "$@"', ...program, ...recover, "-c", config, "-s", control, "-P", pid];
     const result = await run("sh", words, { timeoutMs: 30_000 });
     if (result.code !== 0) {
       const why = result.stderr.trim() || result.stdout.trim();

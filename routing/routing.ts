@@ -45,6 +45,8 @@ export interface RoutingOptions {
   dataplaneReady?: Promise<void>;
   /** Who starts BIRD: we, detached (default), or systemd, which is then only waited for. */
   startedBy?: "us" | "systemd";
+  /** Whether the kernel has routes of an earlier BIRD. See BirdOptions. */
+  leftRoutes?: () => boolean;
   /** Views of the Kubernetes API, newest last; without it services are announced by their ranges only. */
   kubernetes?: AsyncIterable<KubernetesView>;
 }
@@ -111,8 +113,8 @@ class Loop implements Routing {
     const defaults = { calicoSockets: "/var/run/calico", secrets: "/etc/tortie/secrets", endpointStatus: prefix };
     this.#paths = { ...birdPaths, ...defaults, ...options.paths };
     this.#snapshot = new Snapshot(options.node);
-    const { clock, log, health, startedBy = "us" } = options;
-    this.bird = new Bird({ paths: this.#paths, clock, log, startedBy });
+    const { clock, log, health, startedBy = "us", leftRoutes } = options;
+    this.bird = new Bird({ paths: this.#paths, clock, log, startedBy, leftRoutes });
     health.register("routing", 10 * lookMs);
     this.done = this.#run();
   }

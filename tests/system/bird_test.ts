@@ -77,6 +77,11 @@ Deno.test(
     const child = startChild(etcd.endpoint, h1);
     await established([second], 2);
     await patiently("the block of h1", async () => (await routeTo(h2.space, "10.65.1.0/26"))?.[0] === h1.address);
+    // A BIRD that recovers gives its own kernel the routes last.
+    await patiently(
+      "the blackhole of h1",
+      async () => (await h1.space.ip("route show proto bird")).includes("blackhole 10.65.1.0/26"),
+    );
     const monitors = lab.hosts.map((h) => watchRoutes(h.space));
     const pid = await Deno.readTextFile(h1.paths.pid);
     const before = (await second.routing.status()).sessions;
