@@ -222,6 +222,7 @@ export const restartTransitions: Transition[] = [
     opens: others,
     pauses: ["+outside>b friend"],
   },
+  { name: "the agent starts on a host without rules", act: startFromNothing, harm: true, steady: "denied" },
   {
     name: "etcd is frozen for a second",
     act: async (w) => {
@@ -240,6 +241,17 @@ export const restartTransitions: Transition[] = [
     closes: port84,
   },
 ];
+
+/** As after a reboot with pods that were there before it: interfaces down, no rules, no sets. */
+async function startFromNothing(w: FloodWorld): Promise<void> {
+  await w.agent.stop("SIGKILL");
+  for (const { ifname } of await w.host.ipJson<{ ifname: string }[]>("link show")) {
+    if (ifname.startsWith("cali")) await w.host.ip(`link set ${ifname} down`);
+  }
+  for (const table of ["raw", "mangle", "nat", "filter"]) await clear(w, table);
+  await w.host.runOk("ipset", ["destroy"]);
+  await w.startAgent();
+}
 
 async function restart(world: FloodWorld, signal: Deno.Signal, between = async () => {}): Promise<void> {
   await world.agent.stop(signal);

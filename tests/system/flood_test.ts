@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import type { Variant } from "../packets/loader.ts";
+import { mutants, runMutant } from "../flood/mutants.ts";
 import { outcomeHead, outcomeLine, Stage, type Transition } from "../flood/stage.ts";
 import {
   endpointTransitions,
@@ -9,15 +10,16 @@ import {
   setTransitions,
 } from "../flood/transitions.ts";
 
-const all: Transition[] = [
-  ...policyTransitions,
-  ...setTransitions,
-  ...endpointTransitions,
-  ...restartTransitions,
-  ...harmTransitions,
-];
-/** FLOOD_ONLY=<regular expression>: only transitions whose name matches. */
+const groups: Record<string, Transition[]> = {
+  policy: policyTransitions,
+  sets: setTransitions,
+  endpoints: endpointTransitions,
+  restarts: restartTransitions,
+  harm: harmTransitions,
+};
+/** FLOOD_ONLY=<regular expression>: only groups whose name matches. */
 const only = new RegExp(Deno.env.get("FLOOD_ONLY") ?? "");
+const chosen = Object.entries(groups).filter(([name]) => only.test(name)).flatMap(([, transitions]) => transitions);
 
 for (const variant of ["legacy", "nft"] as const satisfies Variant[]) {
   Deno.test({
@@ -30,7 +32,7 @@ for (const variant of ["legacy", "nft"] as const satisfies Variant[]) {
       console.log(`${variant}: ready after ${((performance.now() - began) / 1000).toFixed(1)} s\n${outcomeHead}`);
       const wrong: string[] = [];
       let packets = 0;
-      for (const transition of all.filter(({ name }) => only.test(name))) {
+      for (const transition of chosen) {
         const outcome = await stage.run(transition);
         packets += outcome.packets;
         wrong.push(...outcome.wrong.map((why) => `${outcome.name}: ${why}`));
@@ -43,3 +45,25 @@ for (const variant of ["legacy", "nft"] as const satisfies Variant[]) {
     },
   });
 }
+
+Deno.test({
+  name: "each fault that is put into the agent makes the flood fail",
+  // Minutes: each runs the flood in a process of its own. FLOOD_MUTANTS=1 runs them, or a part of a name that one.
+  ignore: !Deno.env.get("FLOOD_MUTANTS"),
+  fn: async (t) => {
+    const wanted = Deno.env.get("FLOOD_MUTANTS")!;
+    const selected = mutants.filter(({ name }) => wanted === "1" || name.includes(wanted));
+    await t.step("none: the copy of the sources passes", async () => {
+      const { failed, output } = await runMutant(undefined, selected.map((m) => m.only).join("|"));
+      assert.equal(failed, false, output.slice(-4000));
+    });
+    for (const mutant of selected) {
+      await t.step(mutant.name, async () => {
+        const { failed, output } = await runMutant(mutant, mutant.only);
+        assert.equal(failed, true, "the flood did not notice");
+        assert.match(output, mutant.says);
+        console.log(`${mutant.name}:\n${output.split("\n").filter((l) => mutant.says.test(l)).slice(0, 3).join("\n")}`);
+      });
+    }
+  },
+});
