@@ -124,6 +124,7 @@ class RunningStore implements StoreServer {
 
   /** Answers what it has taken, closes connections and the file. */
   async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#stop.signal.aborted) return;
     this.#commits.end();
     this.#stop.abort(new Error("the store is closed"));
     for (const listener of this.#listeners) listener.close();

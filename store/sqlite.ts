@@ -54,12 +54,14 @@ export function openRows(path: string, random: () => bigint = randomId): Rows {
     database = new DatabaseSync(path);
     return new SqliteRows(database, path, random);
   } catch (error) {
-    try {
-      database?.close();
-    } catch { /* the first error says more */ }
-    throw openProblem(error, path);
+    const problem = openProblem(error, path);
+    // Closing may write what the -wal file holds: a damaged file is not touched, the end of the process lets it go.
+    if (!isDamage(problem)) database?.close();
+    throw problem;
   }
 }
+
+const isDamage = (error: unknown) => error instanceof Problem && /damaged/.test(error.what);
 
 const randomId = () => crypto.getRandomValues(new BigUint64Array(1))[0]! >> 1n;
 
@@ -103,9 +105,16 @@ class SqliteRows implements Rows {
   constructor(database: DatabaseSync, path: string, random: () => bigint) {
     this.#db = database;
     // The lock is taken by the first access and held; without it no shared memory is needed beside the file.
-    database.exec("PRAGMA locking_mode = EXCLUSIVE; PRAGMA auto_vacuum = INCREMENTAL");
+    this.#set("locking_mode = EXCLUSIVE");
     const isNew = this.#number("SELECT count(*) AS n FROM sqlite_schema") === 0n;
-    if (!isNew && this.#pragma("application_id") !== BigInt(applicationId)) {
+    if (isNew) this.#set("auto_vacuum = INCREMENTAL");
+    else this.#check(path); // before anything is written
+    this.#set("journal_mode = WAL", "synchronous = FULL", "journal_size_limit = 16777216");
+    if (isNew) this.#make(random);
+  }
+
+  #check(path: string): void {
+    if (this.#pragma("application_id") !== BigInt(applicationId)) {
       throw new Problem({
         code: "bad-input",
         what: "the file is no tortie store",
@@ -113,27 +122,27 @@ class SqliteRows implements Rows {
         todo: "Name another file",
       });
     }
-    if (!isNew && this.#pragma("user_version") !== BigInt(schemaVersion)) {
+    const version = this.#pragma("user_version");
+    if (version !== BigInt(schemaVersion)) {
       throw new Problem({
         code: "bad-input",
-        what: `the store's file has version ${this.#pragma("user_version")}, this program knows ${schemaVersion}`,
+        what: `the store's file has version ${version}, this program knows ${schemaVersion}`,
         where: path,
         todo: "Use the program that made it, or a newer one",
       });
     }
-    database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 16777216");
-    if (isNew) this.#make(random);
-    else {
-      const found = Object.values(database.prepare("PRAGMA quick_check(1)").get() ?? {})[0];
-      if (found !== "ok") throw damaged(path, String(found));
-    }
+    const found = Object.values(this.#db.prepare("PRAGMA quick_check(1)").get() ?? {})[0];
+    if (found !== "ok") throw damaged(path, String(found));
   }
 
   #make(random: () => bigint): void {
-    this.#db.exec(`BEGIN IMMEDIATE; PRAGMA application_id = ${applicationId}; ${schema}`);
+    this.begin();
+    this.#set(`application_id = ${applicationId}`);
+    for (const statement of schema.split(";\n").filter((text) => text.trim() !== "")) this.#do(statement);
     const first = { clusterId: random(), memberId: random(), revision: 1n, compacted: -1n };
     for (const [name, value] of Object.entries(first)) this.#run("INSERT INTO number VALUES (?, ?)", name, value);
-    this.#db.exec(`PRAGMA user_version = ${schemaVersion}; COMMIT`);
+    this.#set(`user_version = ${schemaVersion}`);
+    this.#do("COMMIT");
   }
 
   numbers(): Numbers {
@@ -142,17 +151,17 @@ class SqliteRows implements Rows {
   }
 
   begin(): void {
-    this.#db.exec("BEGIN IMMEDIATE");
+    this.#do("BEGIN IMMEDIATE");
   }
 
   commit({ revision, compacted }: Numbers): void {
     this.#run("UPDATE number SET value = ? WHERE name = 'revision' AND value <> ?", revision, revision);
     this.#run("UPDATE number SET value = ? WHERE name = 'compacted' AND value <> ?", compacted, compacted);
-    this.#db.exec("COMMIT");
+    this.#do("COMMIT");
   }
 
   rollback(): void {
-    if (this.#db.isTransaction) this.#db.exec("ROLLBACK"); // some errors roll back by themselves
+    if (this.#db.isTransaction) this.#do("ROLLBACK"); // some errors roll back by themselves
   }
 
   live(keys: Keys, limit: bigint): KeyValue[] {
@@ -237,11 +246,20 @@ class SqliteRows implements Rows {
   }
 
   shrink(): void {
-    this.#db.exec("PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE)");
+    this.#set("incremental_vacuum", "wal_checkpoint(TRUNCATE)");
   }
 
   [Symbol.dispose](): void {
     this.#db.close();
+  }
+
+  /** One statement, not kept. node:sqlite's exec() (Deno 2.6 to 2.9) does not tell SQLite's result code when it fails. */
+  #do(sql: string): void {
+    this.#db.prepare(sql).all();
+  }
+
+  #set(...pragmas: string[]): void {
+    for (const pragma of pragmas) this.#do(`PRAGMA ${pragma}`);
   }
 
   #statement(sql: string): StatementSync {
