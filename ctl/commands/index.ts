@@ -20,6 +20,7 @@ import { patch } from "./patch.ts";
 import { policyNames } from "./policy_names.ts";
 import { replace } from "./replace.ts";
 import { validate } from "./validate.ts";
+import { why } from "./why.ts";
 import { version } from "./version.ts";
 
 /** All commands, in the order of the overview. */
@@ -50,5 +51,6 @@ export const commands: readonly Command[] = [
   migrateImport,
   policyNames,
   completion,
+  why,
   version,
 ];

@@ -122,6 +122,12 @@ export class PolicyWorld implements AsyncDisposable {
     return endpoint && verdictOf(this.state, endpoint, direction, frame);
   }
 
+  /** Sends the probes and tells where each came out: names of places, "" for nowhere. @param wanted what the caller expects. */
+  async arrivals(probes: readonly Probe[], wanted: readonly string[]): Promise<string[]> {
+    const at = (all: Observation[]) => all.map((o) => o.at.join(" and "));
+    return at(await this.#prober.measure(probes, (all) => at(all).every((place, i) => place === wanted[i])));
+  }
+
   /** Sends the probes and compares with what is expected. Answers a sentence for each that went otherwise. */
   async check(probes: readonly Probe[], expected: readonly Expected[]): Promise<string[]> {
     const wrong = (o: Observation, i: number) => difference(probes[i]!, expected[i]!, o);
