@@ -139,11 +139,12 @@ class Requests {
   }
 
   watch(): WatchCreateRequest {
-    const { by } = this;
+    const { by } = this, start_revision = this.#startRevision();
+    // etcd 3.4 notes that a watch wants previous values only after it began it: from the past the first may be missing.
+    const prev_kv = by.chance(0.5) && (start_revision === 0n || start_revision > this.revision);
     return {
-      ...this.keys(),
-      start_revision: this.#startRevision(),
-      ...{ progress_notify: by.chance(0.2), prev_kv: by.chance(0.5), fragment: by.chance(0.3) },
+      ...{ ...this.keys(), start_revision, prev_kv },
+      ...{ progress_notify: by.chance(0.2), fragment: by.chance(0.3) },
       filters: by.one([[], [], [0], [1], [0, 1]]),
       watch_id: by.chance(0.8) ? 0n : BigInt(1 + by.below(40)),
     };
