@@ -14,6 +14,7 @@ export function tellTale({ marks }: NetfilterSettings): string[] {
 
 /** What a stub does, by number: its destination ports are 9000 + 10 * stub + action, source ports 21000 + … */
 export const actionCount = 4;
+/** Source and destination port at which a stub does its action number `action`. */
 export const stubPorts = (stub: number, action: number): [number, number] => [
   21000 + 10 * stub + action,
   9000 + 10 * stub + action,
