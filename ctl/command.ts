@@ -74,7 +74,7 @@ export const commonFlags: readonly Flag[] = [
     value: "FILE",
     help: "how to connect, as YAML or JSON; default /etc/calico/calicoctl.cfg",
   },
-  { name: "context", value: "NAME", help: "accepted and ignored: it chooses a Kubernetes datastore" },
+  { name: "context", value: "NAME", help: "which document of a config file with several, by its name" },
   { name: "log-level", short: "l", value: "LEVEL", help: "panic, fatal, error, warn, info or debug" },
   { name: "allow-version-mismatch", help: "go on when the cluster runs another version" },
   { name: "help", short: "h", help: "show this" },

@@ -34,16 +34,39 @@ const specMembers = [
 
 /**
  * How to reach the datastore: from the file when there is one, and then from nothing else; else from the environment.
+ * @param context the `metadata.name` of one of several documents of the file; with one document it is ignored, as with
+ * calicoctl, which uses it for Kubernetes alone.
  * @throws Problem "bad-input" or "unsupported"; `where` names the file or variable.
  */
-export async function connectionOptions(file: string | undefined, surroundings: Surroundings): Promise<StoreOptions> {
+export async function connectionOptions(
+  file: string | undefined,
+  surroundings: Surroundings,
+  context?: string,
+): Promise<StoreOptions> {
   const path = file ?? defaultConfigFile;
   const text = await surroundings.readFile(path);
   if (text === undefined) {
     if (file !== undefined && file !== defaultConfigFile) throw new MissingConfig(file);
     return storeOptions({ env: surroundings.env });
   }
-  return storeOptions({ env: () => undefined, config: await readConfig(text, path) });
+  return storeOptions({ env: () => undefined, config: await readConfig(await documentOf(text, context), path) });
+}
+
+/**
+ * The document that a context names, the first without one. DIFFERS: calicoctl reads one document.
+ * @throws Problem "bad-input" for a name that no document has.
+ */
+async function documentOf(text: string, context: string | undefined): Promise<string> {
+  const documents = text.split(/^---.*$/m).filter((part) => /^\s*[^\s#]/m.test(part));
+  if (context === undefined || documents.length < 2) return documents[0] ?? text;
+  const names: string[] = [];
+  for (const one of documents) {
+    const value = await parseYaml(one);
+    const name = isObject(value) && isObject(value.metadata) ? value.metadata.name : undefined;
+    if (name === context) return one;
+    if (typeof name === "string") names.push(name);
+  }
+  throw new Problem({ code: "bad-input", what: `no context ${context}, there are: ${names.join(", ") || "none"}` });
 }
 
 /** A config file that was named does not exist. */

@@ -1,10 +1,11 @@
 import { isObject, type Json, parseJson } from "../lib/json64.ts";
-import { messageOf } from "../lib/problem.ts";
+import { messageOf, Problem } from "../lib/problem.ts";
 import { metadataFields, readResource, unknownMembers } from "../datastore/codec.ts";
 import { apiVersion, type Kind, type Resource } from "../datastore/kind.ts";
 import { kinds } from "../datastore/kinds/index.ts";
 import type { Field } from "../datastore/schema/schema.ts";
 import { badInput } from "./command.ts";
+import { nearest } from "./nearest.ts";
 import type { Tags } from "yaml";
 import type { Surroundings } from "./surroundings.ts";
 
@@ -15,7 +16,12 @@ export interface Document {
 }
 
 /** Input that cannot be understood; calicoctl puts its frame around this message. */
-export class InvalidInput extends Error {}
+export class InvalidInput extends Error {
+  /** @param hint for people at a terminal: where it is, what was probably meant. */
+  constructor(message: string, readonly hint?: string) {
+    super(message);
+  }
+}
 
 /** Longest document that is read, in characters. */
 const maxLength = 10 << 20;
@@ -127,23 +133,49 @@ function objectsIn(value: Json): Json[] {
 /** Kinds that a user may write. */
 const kindOf = (name: unknown): Kind | undefined => kinds.find((k) => k.kind === name && !k.internal);
 
+const publicKinds = (): string[] => kinds.filter((k) => !k.internal).map((k) => k.kind);
+
 const kindOfList = (name: string): Kind | undefined => name.endsWith("List") ? kindOf(name.slice(0, -4)) : undefined;
 
 /** A value as an object of its kind; nothing unknown may be in it. */
 function toResource(value: Json, where: string): Resource {
   const { kind: name = "", apiVersion: version = "" } = isObject(value) ? value : {};
   const kind = version === apiVersion ? kindOf(name) : undefined;
-  if (!kind) throw new InvalidInput(`unknown resource type (${name}) and/or version (${version})`);
+  if (!kind) {
+    const guess = version === apiVersion && typeof name === "string" && nearest(name, publicKinds());
+    const hint = guess ? `${where}: did you mean kind ${guess}?` : where;
+    throw new InvalidInput(`unknown resource type (${name}) and/or version (${version})`, hint);
+  }
   const resource = readChecked(kind, value, where);
-  refuseUnknown(unknownMembers(kind, resource));
+  refuseUnknown(kind, unknownMembers(kind, resource), where);
   return resource;
 }
 
-/** @param paths JSON paths of members that the kind does not know. @throws Problem "bad-input" when there are any. */
-export function refuseUnknown(paths: string[]): void {
+/**
+ * @param paths JSON paths of members that the kind does not know. @param where the document, for people.
+ * @throws Problem "bad-input" when there are any; its `fields` say what was probably meant.
+ */
+export function refuseUnknown(kind: Kind, paths: string[], where?: string): void {
   if (paths.length === 0) return;
   const names = [...new Set(paths.map((path) => path.split(".").at(-1)!))];
-  throw badInput(`field in document is not recognized or is in the wrong location: ${names.join(", ")}`);
+  throw new Problem({
+    code: "bad-input",
+    what: `field in document is not recognized or is in the wrong location: ${names.join(", ")}`,
+    fields: paths.map((path) => ({ field: where ? `${where}: ${path}` : path, reason: meant(kind, path) })),
+  });
+}
+
+/** What was probably meant by a member that is not known: one of those at its place, or the same name elsewhere. */
+function meant(kind: Kind, path: string): string {
+  const parts = path.replaceAll(/\[\d+\]/g, "").split(".");
+  const isMetadata = parts[0] === "metadata";
+  const here = parts.slice(isMetadata ? 1 : 0, -1).reduce(
+    (field: Field | undefined, name) => (field?.item ?? field)?.members?.[name],
+    isMetadata ? metadataFields : kind.fields,
+  );
+  const members = Object.keys((here?.item ?? here)?.members ?? {});
+  const guess = nearest(parts.at(-1)!, members);
+  return guess ? `did you mean "${guess}"?` : `known here: ${members.join(", ") || "nothing"}`;
 }
 
 /** Numbers and truths written for text, such as a label `on: true`, as that text, like calicoctl's reader. In place. */

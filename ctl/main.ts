@@ -5,6 +5,7 @@ import { type Call, type Command, commonFlags, type FlagValues, parseArguments }
 import { commands } from "./commands/index.ts";
 import { connectionOptions, MissingConfig } from "./config.ts";
 import { commandHelp, overview } from "./help.ts";
+import { nearest } from "./nearest.ts";
 import { processSurroundings } from "./process_surroundings.ts";
 import type { Surroundings } from "./surroundings.ts";
 import { checkVersion } from "./version_check.ts";
@@ -45,7 +46,7 @@ async function runCommand(
 ): Promise<number> {
   let store: Store | undefined;
   const resources = async () => {
-    store ??= await connect(flags.text("config"), surroundings);
+    store ??= await connect(flags, surroundings);
     return new Resources(store, { clock: surroundings.clock, uuid: surroundings.uuid });
   };
   const call: Call = { args, flags, surroundings, resources };
@@ -57,9 +58,11 @@ async function runCommand(
   }
 }
 
-async function connect(file: string | undefined, surroundings: Surroundings): Promise<Store> {
+async function connect(flags: FlagValues, surroundings: Surroundings): Promise<Store> {
   try {
-    return await surroundings.openStore(await connectionOptions(file, surroundings));
+    return await surroundings.openStore(
+      await connectionOptions(flags.text("config"), surroundings, flags.text("context")),
+    );
   } catch (error) {
     if (error instanceof MissingConfig) throw error;
     throw new ConnectionProblem(messageOf(error));
@@ -74,8 +77,11 @@ function tell(error: unknown, surroundings: Surroundings): number {
   if (error instanceof MissingConfig) surroundings.out(`${error.message}\n`);
   else if (error instanceof ConnectionProblem) {
     surroundings.out(`Failed to create Calico API client: ${error.message}\n`);
-  } else if (error instanceof Problem) surroundings.err(`${error.message}\n`);
-  else throw error;
+  } else if (error instanceof Problem) {
+    surroundings.err(`${error.message}\n`);
+    const hints = surroundings.terminal && error.code === "bad-input" ? error.fields ?? [] : [];
+    for (const { field, reason } of hints) surroundings.err(`  ${field ? `${field}: ` : ""}${reason}\n`);
+  } else throw error;
   return 1;
 }
 
@@ -109,6 +115,9 @@ function overviewOrUnknown(args: string[], surroundings: Surroundings): number {
     return 0;
   }
   surroundings.err(`unknown command "${group ? words.join(" ") : words[0]}" for "calicoctl"\n`);
+  const guess = nearest(words.slice(0, 2).join(" "), commands.map((c) => c.words.join(" "))) ??
+    nearest(words[0]!, commands.map((c) => c.words[0]!));
+  if (guess && surroundings.terminal) surroundings.err(`  did you mean ${guess}?\n`);
   return 1;
 }
 

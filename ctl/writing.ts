@@ -1,8 +1,10 @@
 import { isProblem, messageOf, Problem } from "../lib/problem.ts";
 import type { Kind, Resource } from "../datastore/kind.ts";
-import { kindByName, kindByWord } from "../datastore/kinds/index.ts";
+import { kindByName, kindByWord, kinds } from "../datastore/kinds/index.ts";
 import { apiVersion } from "../datastore/kind.ts";
+import { identify } from "../datastore/problems.ts";
 import { badInput, type Call, type Flag } from "./command.ts";
+import { nearest } from "./nearest.ts";
 import { type Document, InvalidInput, readDocuments } from "./input.ts";
 
 /** Flags of commands that read objects from files. */
@@ -18,6 +20,8 @@ export interface Outcome {
   total: number;
   handled: number;
   errors: { error: Error; where: string }[];
+  /** Objects that were handled, as `Kind(name) in file, document 2`. */
+  done: string[];
   /** The kind, when all are of one. */
   kind?: string;
 }
@@ -32,7 +36,7 @@ export async function objectsOf(call: Call): Promise<Document[]> {
       allowEmpty: call.flags.on("skip-empty"),
     });
   } catch (error) {
-    if (error instanceof InvalidInput) throw badInput(`failed to execute command: ${error.message}`);
+    if (error instanceof InvalidInput) throw hinted(`failed to execute command: ${error.message}`, error.hint);
     throw error;
   }
 }
@@ -44,11 +48,22 @@ export function named(call: Call): Document[] {
     throw badInput("no resources specified", `See ${call.surroundings.program} --help`);
   }
   const kind = kindByWord(word);
-  if (!kind) throw badInput(`resource type '${word}' is not supported`);
+  if (!kind) throw unknownKind(`resource type '${word}' is not supported`, word);
   return (names.length > 0 ? names : [""]).map((name) => ({
     resource: { kind: kind.kind, apiVersion, metadata: { name }, spec: {} },
     where: `${word} ${name}`,
   }));
+}
+
+/** A refusal whose hint is shown to people at a terminal alone. */
+const hinted = (what: string, hint: string | undefined): Problem =>
+  new Problem({ code: "bad-input", what, fields: hint ? [{ field: "", reason: hint }] : undefined });
+
+/** A word of the command line that is no kind. */
+export function unknownKind(what: string, word: string): Problem {
+  const words = kinds.filter((k) => !k.internal).flatMap((k) => [k.kind.toLowerCase(), k.plural, ...k.shortNames]);
+  const guess = nearest(word, words);
+  return hinted(what, guess && `did you mean ${guess}?`);
 }
 
 /** Sets the namespace of an object from `-n` or -A. @throws Problem "bad-input" in calicoctl's words. */
@@ -79,13 +94,14 @@ export async function forEach(
   work: (resource: Resource, kind: Kind) => Promise<unknown>,
 ): Promise<Outcome> {
   const kindsSeen = new Set(documents.map((d) => d.resource.kind));
-  const outcome: Outcome = { total: documents.length, handled: 0, errors: [] };
+  const outcome: Outcome = { total: documents.length, handled: 0, errors: [], done: [] };
   if (kindsSeen.size === 1) outcome.kind = documents[0]!.resource.kind;
   for (const { resource, where } of documents) {
     try {
       placeInNamespace(call, resource);
       await work(resource, kindByName(resource.kind));
       outcome.handled++;
+      outcome.done.push(`${identify(resource.kind, resource.metadata.name, resource.metadata.namespace)} in ${where}`);
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       const skipped = isProblem(error, "exists") && call.flags.on("skip-exists") ||
@@ -117,12 +133,13 @@ export function report(call: Call, outcome: Outcome, verb: string, past: string)
   return errors.length > 0 ? 1 : 0;
 }
 
-/** Says to people where the faulty objects stand; programs get calicoctl's output alone. */
-export function hint(call: Call, { errors }: Outcome): void {
-  if (!call.surroundings.terminal) return;
+/** Says to people what was done and where the faulty objects stand; programs get calicoctl's output alone. */
+export function hint(call: Call, { errors, done }: Outcome): void {
+  if (!call.surroundings.terminal || errors.length === 0) return;
+  for (const one of done) call.surroundings.err(`  done: ${one}\n`);
   for (const { error, where } of errors) {
     const fields = (error instanceof Problem ? error.fields : undefined)?.map((f) => f.field).join(", ");
-    call.surroundings.err(`  in ${where}${fields ? `: ${fields}` : ""}\n`);
+    call.surroundings.err(`  not done: in ${where}${fields ? `: ${fields}` : ""}\n`);
   }
 }
 

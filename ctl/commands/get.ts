@@ -8,7 +8,7 @@ import { badInput, type Call, type Command } from "../command.ts";
 import type { Found } from "../found.ts";
 import { choiceOf, chosen } from "../choice.ts";
 import { parseFormat, render, type TableContext } from "../output.ts";
-import { fileFlags, named, objectsOf, placeInNamespace } from "../writing.ts";
+import { fileFlags, named, objectsOf, placeInNamespace, unknownKind } from "../writing.ts";
 
 /** AS number of nodes when nobody says another. */
 const defaultAsNumber = 64512;
@@ -74,7 +74,7 @@ async function askedFor(call: Call): Promise<Resource[]> {
   const kindWords = words.toLowerCase() === "all" ? publicKinds(call).map((k) => k.kind) : words.split(",");
   const strange = kindWords.find((word) => !kindByWord(word));
   if (words !== "" && strange !== undefined) {
-    throw badInput(`failed to get resources: resource type '${strange}' is not supported`);
+    throw unknownKind(`failed to get resources: resource type '${strange}' is not supported`, strange);
   }
   return kindWords.flatMap((word) => named({ ...call, args: word ? [word, ...names] : [] })).map((d) => d.resource);
 }

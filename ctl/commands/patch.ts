@@ -64,7 +64,7 @@ function patched(stored: Resource, patch: Json): Resource {
   }
   const next = readResource(kind, merge(shapeResource(stored, true) as Json, content));
   if (typeof next === "string") throw badInput(`hit error: creating resource from patched data: ${next}`);
-  refuseUnknown(unknownMembers(kind, next).filter((path) => !before.includes(path)));
+  refuseUnknown(kind, unknownMembers(kind, next).filter((path) => !before.includes(path)));
   return next;
 }
 
