@@ -1,3 +1,4 @@
+import type { Family } from "../lib/ip.ts";
 import { listAddresses } from "../kernel/rtnetlink/address.ts";
 import { type Change, changes } from "../kernel/rtnetlink/changes.ts";
 import { type Link, listLinks } from "../kernel/rtnetlink/link.ts";
@@ -5,13 +6,14 @@ import { RtSocket } from "../kernel/rtnetlink/socket.ts";
 import { kernelFeatures } from "../kernel/features.ts";
 import { watchLegacy } from "../kernel/netfilter/legacy_watch.ts";
 import { watchNft } from "../kernel/netfilter/nft_watch.ts";
-import { felixTables, sweepChains, sweepNftTables } from "../kernel/netfilter/sweep.ts";
-import { detectVariant, findTools } from "../kernel/netfilter/variant.ts";
+import { felixTables, heldTables, sweepNftTables, sweepTable, tableText } from "../kernel/netfilter/sweep.ts";
+import type { Tools } from "../kernel/netfilter/iptables.ts";
+import { detectVariant, findTools, loadLegacyTables } from "../kernel/netfilter/variant.ts";
 import { decodeResource, isUndecodable } from "../datastore/codec.ts";
 import { kindPrefix, resourceKey } from "../datastore/keys.ts";
 import { FelixSources } from "../agent/felix_sources.ts";
 import { DeniedFlows } from "../agent/dataplane/denied_flows.ts";
-import { Filter, type FilterStatus } from "../agent/dataplane/filter.ts";
+import { Filter, type FilterStatus, tableNames } from "../agent/dataplane/filter.ts";
 import { ownPrefixes } from "../agent/netfilter/names.ts";
 import { filterParameters } from "../agent/netfilter/settings.ts";
 import { type Policy, type PolicyOptions, runPolicy } from "../agent/policy.ts";
@@ -102,6 +104,10 @@ async function openFilter(shared: Shared, cleanup: AsyncDisposableStack): Promis
   const tools = ipv6 && kernelFeatures().ipv6
     ? { 4: await findTools(variant, 4), 6: await findTools(variant, 6) }
     : { 4: await findTools(variant, 4) };
+  if (variant === "legacy") {
+    const load = ([family, of]: [string, Tools]) => loadLegacyTables(of, Number(family) as Family, tableNames);
+    await Promise.all(Object.entries(tools).map(load));
+  }
   log.info("iptables is used", { variant, families: Object.keys(tools).join(" ") });
   const watch = cleanup.use(variant === "nft" ? watchNft({ ownPrefixes }) : watchLegacy({ clock }));
   const filter = Filter.start({ tools, watch, clock, random: Math.random, log: log.child("filter"), health, metrics });
@@ -116,7 +122,9 @@ async function openFilter(shared: Shared, cleanup: AsyncDisposableStack): Promis
 async function sweepOthers(variant: Variant, log: Logger): Promise<void> {
   try {
     const other = variant === "nft" ? "legacy" : "nft";
-    const removed = [...await sweepNftTables(felixTables), ...await sweepChains(other, ownPrefixes)];
+    const held = await heldTables(other, ownPrefixes);
+    const removed = [...await sweepNftTables(felixTables), ...held.map(tableText)];
+    for (const table of held) await sweepTable(table, ownPrefixes);
     if (removed.length > 0) log.info("rules of another dataplane are removed", { removed: removed.join(", ") });
   } catch (error) {
     log.warn("rules of another dataplane cannot be removed", { why: messageOf(error) });

@@ -52,7 +52,8 @@ export interface FilterStatus {
   sets: number;
 }
 
-const tableNames: readonly Table[] = ["raw", "mangle", "nat", "filter"];
+/** The tables that have chains of ours. */
+export const tableNames: readonly Table[] = ["raw", "mangle", "nat", "filter"];
 /** Between two looks for changes of others in the sets, and a sign of life. */
 const heartbeatMs = 1_000;
 /** So that what others did to a set is put right within a second. */

@@ -54,6 +54,17 @@ export function hasLegacyTables(family: Family): boolean {
   return isFile(`/proc/net/${family === 4 ? "ip" : "ip6"}_tables_names`);
 }
 
+/**
+ * Makes the kernel have the legacy tables: where they are modules, it has none until a program asks for one, and cannot
+ * even be asked. Spawns nothing for tables that are there.
+ */
+export async function loadLegacyTables(tools: Tools, family: Family, tables: readonly string[]): Promise<void> {
+  const names = `/proc/net/${family === 4 ? "ip" : "ip6"}_tables_names`;
+  const there = isFile(names) ? Deno.readTextFileSync(names).split("\n") : [];
+  // One that cannot be loaded is told by whoever reads it.
+  await Promise.all(tables.filter((t) => !there.includes(t)).map((table) => run(tools.save, ["-t", table])));
+}
+
 const prefixOf = (family: Family): string => (family === 4 ? "iptables" : "ip6tables");
 
 /**
