@@ -30,7 +30,7 @@ export interface TortieNode {
 
 /**
  * Puts the binary, its links and its CNI configuration onto a host, starts it, and waits until it says it is ready.
- * @throws with the end of its log when it ends or is not ready within 20 s.
+ * @throws with the end of its log when it ends or is not ready within 20 s (120 s where TORTIE_LAB_SLOW is set).
  */
 export async function startTortie(host: Host, options: TortieOptions): Promise<TortieNode> {
   const env = {
@@ -97,7 +97,7 @@ async function run(host: Host, program: string, env: Record<string, string>, rol
   await wait(`tortie ${role} on ${host.name} to be ready`, async () => {
     if (process.isEnded) return true;
     return (await host.run("curl", ["-fsS", "--max-time", "2", "http://localhost:9099/readyz"])).code === 0;
-  }, { deadlineMs: 20_000, everyMs: 50 }).catch((error) => {
+  }, { deadlineMs: Deno.env.has("TORTIE_LAB_SLOW") ? 120_000 : 20_000, everyMs: 50 }).catch((error) => {
     throw new Error(`${error.message}; the end of ${process.logFile}:\n${process.logTail()}`);
   });
   if (process.isEnded) throw new Error(`tortie ${role} on ${host.name} ended:\n${process.logTail()}`);
