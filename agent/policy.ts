@@ -6,6 +6,7 @@ import type { Metrics } from "../lib/metrics.ts";
 import { kindPrefix } from "../datastore/keys.ts";
 import type { Changes, Mirror } from "../datastore/mirror.ts";
 import { parseEndpointName } from "../datastore/names.ts";
+import { Claims } from "./calc/claims.ts";
 import { readChanges } from "./calc/changes.ts";
 import { FlowJudge } from "./calc/flow_judge.ts";
 import { Graph } from "./calc/graph.ts";
@@ -22,7 +23,7 @@ import { problemsByObject } from "./settings.ts";
 /** What the policy loop works with. */
 export interface PolicyOptions {
   mirror: Pick<Mirror, "changes">;
-  filter: Pick<Filter, "apply" | "enforced">;
+  filter: Pick<Filter, "apply" | "enforced" | "changes" | "status">;
   /** This node's name. */
   node: string;
   /** Felix's parameters: FELIX_<PARAMETER>. */
@@ -64,7 +65,7 @@ export interface Policy {
 export function runPolicy(options: PolicyOptions): Policy {
   options.health.register("policy calculation");
   const loop = new PolicyLoop(options);
-  const done = Promise.all([loop.followDatastore(), loop.followKernel()]).then(() => {});
+  const done = Promise.all([loop.followDatastore(), loop.followKernel(), loop.followRefusals()]).then(() => {});
   return {
     done,
     enforced: ({ key, revision, interfaceName }, deadlineMs) =>
@@ -81,6 +82,7 @@ class PolicyLoop {
   /** What the rules depend on besides policy, as it was handed on; undefined = something of it changed. */
   #rules: FilterRules | undefined;
   readonly #broken = new BrokenValues();
+  readonly #claims = new Claims();
   /** Judges tracked flows; undefined while nobody asks for that. */
   #judge: FlowJudge | undefined;
   #cutsFlows = false;
@@ -111,6 +113,19 @@ class PolicyLoop {
       if (signal.aborted) return;
       this.#rules = undefined;
       if (this.#complete) this.#apply();
+    }
+  }
+
+  /** What the kernel refuses, by the objects that it stands for. */
+  async followRefusals(): Promise<void> {
+    const { filter, refusals, signal } = this.#options;
+    for await (const _ of filter.changes(signal)) {
+      const now = new Map<string, string>();
+      for (const { where, key, why } of filter.status().failed) {
+        const objects = this.#program.objectsOf(key);
+        for (const object of objects.length > 0 ? objects : [where]) now.set(object, `${where}: ${why}`);
+      }
+      refusals.set("kernel", now);
     }
   }
 
@@ -155,6 +170,7 @@ class PolicyLoop {
     this.#rules ??= this.#takeFacts();
     const delta = this.#graph.flush();
     this.#program.policy(delta);
+    this.#claims.update(delta);
     metrics.add("felix_calc_graph_output_events", Object.values(delta).reduce((n, list) => n + list.length, 0));
     this.#tellRefused();
     for (const [key, revision] of this.#taken) this.#seen.set(key, revision);
@@ -195,5 +211,6 @@ class PolicyLoop {
       now.set(`Tier:${tier}`, `there is no such tier; these apply last and end in deny: ${policies.join(", ")}`);
     }
     this.#options.refusals.set("policy", now);
+    this.#options.refusals.set("claims", this.#claims.conflicts());
   }
 }

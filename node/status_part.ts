@@ -54,6 +54,10 @@ class Links {
     }
   }
 
+  exists(name: string): boolean {
+    return this.#byName.has(name);
+  }
+
   isUp(name: string): boolean {
     const link = this.#byName.get(name);
     return link !== undefined && link.up && link.operUp;

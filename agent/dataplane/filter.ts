@@ -46,7 +46,7 @@ export interface FilterRules {
 export interface FilterStatus {
   inSync: boolean;
   /** What is not in force and why: "iptables ip4 filter: cali-pi-…". */
-  failed: { where: string; why: string }[];
+  failed: { where: string; key: string; why: string }[];
   chains: number;
   rules: number;
   sets: number;
@@ -75,6 +75,7 @@ export class Filter implements AsyncDisposable {
   readonly #first = Promise.withResolvers<void>();
   readonly #changed = new Pulse();
   readonly #startedMs: number;
+  #maxSetSize: number | undefined;
   readonly #wake: Wake;
   /** What the kernel's own chains were last wanted for. */
   #rules: FilterRules | undefined;
@@ -131,6 +132,8 @@ export class Filter implements AsyncDisposable {
 
   #want(change: ProgramChange, rules: FilterRules): void {
     const maxelem = rules.maxSetSize;
+    if (maxelem !== this.#maxSetSize) { for (const sets of this.#sets.values()) sets.limit(maxelem); }
+    this.#maxSetSize = maxelem;
     for (const { family, name, type, members, closes } of change.setsPut) {
       this.#sets.get(family)?.want(name, { type, maxelem, members, closes });
     }
@@ -185,7 +188,7 @@ export class Filter implements AsyncDisposable {
     const failed: FilterStatus["failed"] = [];
     const all = [...this.#tables.values(), ...this.#sets.values()];
     for (const part of all) {
-      for (const [key, { why }] of part.failed) failed.push({ where: `${part.name}: ${key}`, why });
+      for (const [key, { why }] of part.failed) failed.push({ where: `${part.name}: ${key}`, key, why });
     }
     const sizes = [...this.#tables.values()].map((t) => t.size);
     return {

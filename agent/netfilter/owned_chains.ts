@@ -62,6 +62,17 @@ export class OwnedChains {
     return [...changes.values()];
   }
 
+  /** Who needs a chain of this name, in whatever place. */
+  ownersOf(name: string): Set<string> {
+    const found = new Set<string>();
+    for (const family of [4, 6] as const) {
+      for (const table of ["raw", "mangle", "nat", "filter"] as const) {
+        for (const owner of this.#chains.get(keyOf({ family, table }, name))?.owners ?? []) found.add(owner);
+      }
+    }
+    return found;
+  }
+
   #release(key: string, owner: string): void {
     const placed = this.#chains.get(key);
     if (!placed) return;

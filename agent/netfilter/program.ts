@@ -6,6 +6,8 @@ import type {
   PolicedEndpoint,
   PolicyDelta,
   PolicyId,
+  Rule,
+  SetId,
   SetType,
   TierPolicies,
 } from "../desired_policy.ts";
@@ -164,6 +166,19 @@ export class FilterProgram {
     for (const set of [...sets.setsPut, ...sets.setsChanged]) set.closes = this.#setUses.closes(set.name);
     this.#setUses.forgetOld();
     return { ...sets, tables: this.#chains.flush() };
+  }
+
+  /** Policies, profiles and endpoints that a chain or set of this name stands for; to be asked when the kernel refuses it. */
+  objectsOf(name: string): string[] {
+    const owners = [...this.#chains.ownersOf(name)];
+    const named = owners.filter((owner) => owner.includes(" ")).map((owner) =>
+      owner.startsWith("profile ") ? `Profile:${owner.slice("profile ".length)}` : owner.slice(owner.indexOf(" ") + 1)
+    );
+    const uses = ({ ingress, egress }: Pick<ActivePolicy, "ingress" | "egress">) =>
+      [...ingress, ...egress].some((rule) => setsOf(rule).some((id) => families.some((f) => setName(id, f) === name)));
+    const policies = [...this.#policies.values()].filter(uses).map(({ id }) => id);
+    const profiles = [...this.#profiles.values()].filter(uses).map((profile) => `Profile:${profile.name}`);
+    return [...new Set([...named, ...policies, ...profiles])].sort();
   }
 
   #setPolicy(id: PolicyId, policy: ActivePolicy | undefined): void {
@@ -348,6 +363,10 @@ export class FilterProgram {
   }
 }
 
+const setsOf = ({ source, destination }: Rule): SetId[] =>
+  [source, destination].flatMap((side) => [
+    ...[side.sets, side.notSets, side.serviceSets, side.namedPortSets, side.notNamedPortSets].flat(),
+  ]);
 const families = [4, 6] as const;
 const familyOf = (member: string): Family => (member.includes(":") && !/^[\d.]+,/.test(member) ? 6 : 4);
 const kernelType = (type: SetType): SetPlan["type"] => (type === "net" ? "hash:net" : "hash:ip,port");

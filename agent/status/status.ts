@@ -3,7 +3,7 @@ import type { Logger } from "../../lib/log.ts";
 import { Wake } from "../../lib/wake.ts";
 import type { Mirror } from "../../datastore/mirror.ts";
 import type { Store } from "../../datastore/store.ts";
-import type { Refusals } from "../refusals.ts";
+import { objectOfKey, type Refusals } from "../refusals.ts";
 import { problemsByObject } from "../settings.ts";
 import { AgentReport } from "./agent_report.ts";
 import { EndpointReport } from "./endpoint_report.ts";
@@ -33,6 +33,7 @@ export interface StatusOptions {
   lacking: (endpoint: { key: string; interfaceName: string }) => string | undefined;
   /** This host's interfaces. */
   interfaces: {
+    exists(name: string): boolean;
     /** Raised, and packets can pass. */
     isUp(name: string): boolean;
     /** All but workloads', with their addresses; asked for host endpoints only. */
@@ -50,6 +51,8 @@ export interface StatusOptions {
 
 /** Changes that come together are told together: every look goes over all endpoints of this node. */
 const togetherMs = 250;
+/** An interface may come after its endpoint, and go before it; one that is missing for longer is told of. */
+const missingMs = 5_000;
 
 /**
  * Tells of this node, until the signal: that its agent lives, and the states of its endpoints, in the datastore and in
@@ -69,6 +72,10 @@ class StatusLoop {
   #endpoints: { region: string; report: EndpointReport } | undefined;
   #settings: StatusSettings | undefined;
   #dirty = false;
+  /** Endpoints whose interface does not exist, and since when. */
+  #missing = new Map<string, { sinceMs: number; why: string }>();
+  /** Everything is to be looked at then. */
+  #dirtyAtMs = Infinity;
   #watchedLease: Promise<void> | undefined;
 
   constructor(options: StatusOptions) {
@@ -117,9 +124,12 @@ class StatusLoop {
     const waits = [await this.#agent.step(settings)];
     this.#watchLease();
     const report = this.#reportFor(settings.region);
-    if (this.#dirty && this.#inputs.ready) {
+    const isDue = this.#options.clock.monotonicMs() >= this.#dirtyAtMs;
+    if ((this.#dirty || isDue) && this.#inputs.ready) {
       this.#dirty = false;
-      const { states, files } = this.#look(settings);
+      if (isDue) this.#dirtyAtMs = Infinity;
+      const { states, files, lost } = this.#look(settings);
+      this.#tellMissing(lost);
       report.want(settings.endpoints ? states : new Map());
       // An empty prefix switches the files off; those of before stay, as Felix leaves them.
       if (settings.filesPrefix !== "" && !await this.#files.want(settings.filesPrefix, files)) {
@@ -128,6 +138,7 @@ class StatusLoop {
       }
     }
     if (this.#inputs.ready) waits.push(await report.step(settings.delayMs));
+    waits.push(Math.max(0, this.#dirtyAtMs - this.#options.clock.monotonicMs()));
     return Math.min(...waits);
   }
 
@@ -139,23 +150,42 @@ class StatusLoop {
     return this.#endpoints.report;
   }
 
-  #look({ region, endpoints, filesPrefix }: StatusSettings) {
+  #look({ region }: StatusSettings) {
     const { node, interfaces, lacking } = this.#options;
-    const states = new Map<string, string>(), files = new Map<string, string>();
-    if (!endpoints && filesPrefix === "") return { states, files };
+    const states = new Map<string, string>(), files = new Map<string, string>(), lost = new Map<string, string>();
     for (const workload of this.#inputs.workloads()) {
-      const isUp = interfaces.isUp(workload.interfaceName);
+      const { interfaceName } = workload;
+      const isUp = interfaces.isUp(interfaceName);
       const state = workloadState(workload, isUp, isUp ? lacking(workload) : undefined);
       states.set(workloadKey(node, region, workload), stateValue(state));
       if (state === "up") files.set(statusFileName(workload), statusFile(workload));
+      if (!isUp && !interfaces.exists(interfaceName)) {
+        lost.set(objectOfKey(workload.key), `interface ${interfaceName} does not exist`);
+      }
     }
-    const hosts = endpoints ? this.#inputs.hosts() : [];
+    const hosts = this.#inputs.hosts();
     if (hosts.length > 0) {
       for (const [name, state] of hostStates(hosts, interfaces.hosts())) {
         states.set(hostKey(node, name), stateValue(state));
+        if (state === "error") {
+          lost.set(`HostEndpoint:${name}`, "no interface has its name or address, or another has it");
+        }
       }
     }
-    return { states, files };
+    return { states, files, lost };
+  }
+
+  #tellMissing(lost: ReadonlyMap<string, string>): void {
+    const { clock, refusals } = this.#options;
+    const now = clock.monotonicMs();
+    this.#missing = new Map(
+      [...lost].map(([object, why]) => [object, { why, sinceMs: this.#missing.get(object)?.sinceMs ?? now }]),
+    );
+    const all = [...this.#missing];
+    const late = all.filter(([, { sinceMs }]) => now - sinceMs >= missingMs);
+    refusals.set("interfaces", new Map(late.map(([object, { why }]) => [object, why])));
+    // Nothing else may happen until the rest has been missing for too long.
+    if (late.length < all.length) this.#dirtyAtMs = now + missingMs;
   }
 
   /** A lease that is lost is taken anew at once. */

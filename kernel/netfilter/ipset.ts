@@ -111,6 +111,15 @@ export class IpSets {
     for (const [name, set] of sets) this.want(name, set);
   }
 
+  /** From now on every wanted set takes at most so many members. */
+  limit(maxelem: number): void {
+    for (const [name, { want }] of this.#states) {
+      if (!want || want.maxelem === maxelem) continue;
+      want.maxelem = maxelem;
+      this.#touch(name);
+    }
+  }
+
   /** Some members more and some less of a set that is wanted. @param closes see WantedSet; as before when not given. */
   change(name: string, add: Iterable<string>, remove: Iterable<string>, closes?: boolean): void {
     const state = this.#states.get(name);
