@@ -22,6 +22,8 @@ export class PolicyHost implements AsyncDisposable {
     readonly store: Store,
     readonly variant: Variant,
     readonly starts: StartCounter,
+    /** Namespace with the pods' sides, `p<i>`. */
+    readonly podsName: string,
     private readonly stack: AsyncDisposableStack,
   ) {}
 
@@ -42,7 +44,8 @@ export class PolicyHost implements AsyncDisposable {
     const options = { endpoints: [world.etcd.endpoint], deadlineMs: 30_000 };
     const store = stack.use(openEtcd(options, { clock: systemClock, log: silentLog }));
     await putCluster(world, here, [{ name: "pods", cidr: "10.64.0.0/10", blockSize: 26 }]);
-    const host = new PolicyHost(world, store, variant, await StartCounter.make(`${world.dir}/counted`), stack);
+    const starts = await StartCounter.make(`${world.dir}/counted`);
+    const host = new PolicyHost(world, store, variant, starts, pods.name, stack);
     await host.put(surroundings());
     return host;
   }

@@ -11,10 +11,11 @@ import type { TableWatch } from "../../kernel/netfilter/table_watch.ts";
 import { systemClock } from "../../lib/clock.ts";
 import type { Family } from "../../lib/ip.ts";
 import { endpoint, here, policy, type Stored, surroundings } from "./policy_objects.ts";
+import { makeNamespace } from "../lab/namespaces.ts";
 import { percentile } from "./table.ts";
 
 /** What 1x is; endpoints are local. */
-const unit = { endpoints: 50, policies: 100 };
+const unit = { endpoints: 50, policies: 100, namespaces: 5 };
 const changesEach = 30;
 
 /** Milliseconds of one change, medians. */
@@ -29,17 +30,19 @@ export interface StepCosts {
 /** The agent's own work for one change beside `factor` times as many endpoints and policies: nothing reaches a kernel. */
 export async function calculationCosts(factor: number, variant: Variant): Promise<Map<string, StepCosts>> {
   const n = { endpoints: unit.endpoints * factor, policies: unit.policies * factor };
+  // More namespaces, not more in each: what is added has nothing to do with what changes.
+  const spread = unit.namespaces * factor;
   const world = new InProcess(variant);
   await world.change([
-    ...surroundings(),
-    ...Array.from({ length: n.policies }, (_, i) => policy(i)),
-    ...Array.from({ length: n.endpoints }, (_, i) => endpoint(i, true)),
+    ...surroundings(spread),
+    ...Array.from({ length: n.policies }, (_, i) => policy(i, 0, spread)),
+    ...Array.from({ length: n.endpoints }, (_, i) => endpoint(i, true, spread)),
   ]);
   // Remote endpoints of the namespace and application that policy 0 lets in.
-  const remote = (k: number) => endpoint(500 * (k + 1) + 150, false);
+  const remote = (k: number) => endpoint(10 * spread * (k + 1) + 3 * spread, false, spread);
   return new Map([
-    ["one rule changed", await world.median((k) => [policy(k % 10, 1 + k)])],
-    ["one endpoint added", await world.median((k) => [endpoint(n.endpoints + k, true)])],
+    ["one rule changed", await world.median((k) => [policy(k % 10, 1 + k, spread)])],
+    ["one endpoint added", await world.median((k) => [endpoint(n.endpoints + k, true, spread)])],
     ["one set member added", await world.median((k) => [remote(k)])],
   ]);
 }
@@ -117,3 +120,29 @@ const factsOf = (settings: NetfilterSettings[]) => ({
   ...{ masqueradePools: [], pools: [], ownAddresses: [], allHosts: [], vxlanHosts: [], serviceCidrs: [] },
   ...{ floatingIps: new Map(), dscp: new Map(), interfaces: [] },
 });
+
+/** Median of one rule changed by a bare iptables-restore in a table of `factor` times as many rules, in milliseconds. */
+export async function kernelCosts(variant: Variant, factor: number): Promise<number> {
+  await using space = await makeNamespace("bp-scale");
+  const chains = unit.policies * factor, restore = `iptables-${variant}-restore`;
+  const lines = Array.from(
+    { length: chains },
+    (_, i) => [`:c${i} - -`, `-A c${i} -p tcp -j RETURN`, `-A c${i} -j DROP`],
+  );
+  // As many rules as an agent has: ten for each endpoint's interface and direction.
+  const endpoints = Array.from({ length: unit.endpoints * factor }, (_, i) => [
+    `:e${i} - -`,
+    ...Array.from({ length: 20 }, (_, k) => `-A e${i} -m mark --mark ${k} -j RETURN`),
+  ]);
+  const all = ["*filter", ...lines.flat(), ...endpoints.flat(), "COMMIT", ""].join("\n");
+  await space.runOk(restore, ["--noflush"], { stdin: all, timeoutMs: 120_000 });
+  const times: number[] = [];
+  for (let k = 0; k < changesEach; k++) {
+    const rule = `c1 -p tcp -m multiport --dports ${k + 1} -j RETURN`;
+    const text = variant === "nft" ? `:c1 - -\n-A ${rule}` : `-R c1 1 ${rule.slice(3)}`;
+    const began = performance.now();
+    await space.runOk(restore, ["--noflush", "--wait", "10"], { stdin: `*filter\n${text}\nCOMMIT\n` });
+    times.push(performance.now() - began);
+  }
+  return percentile(times.sort((a, b) => a - b), 0.5);
+}

@@ -4,6 +4,7 @@ const benches: Record<string, () => Promise<{ bench(args: string[]): Promise<num
   mirror: () => import("./mirror.ts"),
   store: () => import("./store.ts"),
   policy: () => import("./policy.ts"),
+  routes: () => import("./routes.ts"),
 };
 
 const [name, ...args] = Deno.args;
