@@ -41,7 +41,7 @@ export async function editResource(call: Call, asked: Resource): Promise<number>
     try {
       const next = await parse(edited, stored);
       const done = await store(resources, stored, next);
-      surroundings.out(lineDiff(yamlOf(stored), yamlOf(done)));
+      surroundings.out(lineDiff(withoutVersion(stored), withoutVersion(done)));
       surroundings.out(`Successfully edited 1 '${asked.kind}' resource\n`);
       return 0;
     } catch (error) {
@@ -63,6 +63,9 @@ class Overlap extends Error {
 }
 
 const yamlOf = (resource: Resource): string => yamlText(shapeResource(resource, true));
+
+const withoutVersion = (resource: Resource): string =>
+  yamlOf({ ...resource, metadata: { ...resource.metadata, resourceVersion: undefined } });
 
 const comment = (text: string): string =>
   text === "" ? "" : `${text.trimEnd().split("\n").map((line) => `# ${line}\n`).join("")}#\n`;

@@ -48,7 +48,7 @@ export async function watchFound(w: Watching, found: Found[], asked: Resource[])
     for await (const batch of w.store.watch(range, from + 1n, { signal })) {
       const changed = batch.events.map((event) => take(objects, event, w.choice));
       if (live && changed.length > 0) show();
-      if (!live) { for (const change of changed) showChange(w, change); }
+      if (!live) { for (const change of changed) showChange(w, [...objects.values()], change); }
     }
   } catch (error) {
     if (!(error instanceof Compacted || error instanceof Restored)) throw error;
@@ -82,15 +82,18 @@ function take(objects: Map<string, Resource>, event: Event, choice: Choice): Cha
 }
 
 /** One change as text for a pipe. A deleted object stands behind its row, or as an object with `deleted: true`. */
-function showChange({ surroundings, format, context }: Watching, change: Change): void {
+function showChange({ surroundings, format, context }: Watching, all: Resource[], change: Change): void {
   if (!change) return;
   if ("unreadable" in change) return surroundings.err(`warning: ${change.unreadable}\n`);
   const { resource, deleted } = change;
   const kind = kindByName(resource.kind);
   const shown = deleted && (format.is === "yaml" || format.is === "json") ? { ...resource, deleted: true } : resource;
-  const text = render([{ kind, items: [shown as Resource] }], format, false, context);
+  // Rows are as wide as those of the whole table.
+  const isTable = ["ps", "wide", "columns"].includes(format.is);
+  const items = [...(isTable ? all : []), shown as Resource];
+  const text = render([{ kind, items }], format, false, context);
   if (format.is === "yaml") surroundings.out(`---\n${text}`);
   else if (format.is === "json") surroundings.out(`\n${text}`);
   else if (format.is === "name" || format.is === "template") surroundings.out(text);
-  else surroundings.out(`${text.split("\n")[1]!.trimEnd()}${deleted ? "   (deleted)" : ""}\n`);
+  else surroundings.out(`${text.trimEnd().split("\n").at(-1)!.trimEnd()}${deleted ? "   (deleted)" : ""}\n`);
 }

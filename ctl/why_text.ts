@@ -74,7 +74,7 @@ function reasons(stage: Stage, { because, passedOver }: Explanation): string[] {
 }
 
 /** Who decided, in words. Rules are counted from 0, as in the object. */
-function deciderWords(d: StageDecider): string {
+export function deciderWords(d: StageDecider): string {
   switch (d.by) {
     case "rule":
       return d.tier === undefined

@@ -1,4 +1,5 @@
 import type { Command } from "../command.ts";
+import { preview } from "../preview.ts";
 import { fileFlags, forEach, objectsOf, report } from "../writing.ts";
 import { refuseForeign } from "../refusal.ts";
 import { initialize, newObject } from "./create.ts";
@@ -8,9 +9,14 @@ export const apply: Command = {
   words: ["apply"],
   summary: "Store objects from a file, a folder or standard input, whether they exist or not",
   usage: "-f FILE",
-  flags: fileFlags,
+  flags: [
+    ...fileFlags,
+    { name: "dry-run", help: "write nothing and tell which verdicts would change" },
+    { name: "output", short: "o", value: "FORMAT", help: "of --dry-run: text or json" },
+  ],
   examples: ["apply -f policies/", "cat pool.json | tortie ctl apply -f -"],
   async run(call) {
+    if (call.flags.on("dry-run")) return await preview(call);
     const documents = await objectsOf(call);
     const resources = await call.resources();
     await initialize(call, resources);

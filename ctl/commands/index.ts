@@ -5,6 +5,7 @@ import { clusterDiags } from "./cluster_diags.ts";
 import { completion } from "./completion.ts";
 import { lock, migrateExport, migrateImport, unlock } from "./datastore_migrate.ts";
 import { remove } from "./delete.ts";
+import { diff } from "./diff.ts";
 import { edit } from "./edit.ts";
 import { get } from "./get.ts";
 import { ipamConfigure } from "./ipam_configure.ts";
@@ -52,5 +53,6 @@ export const commands: readonly Command[] = [
   policyNames,
   completion,
   why,
+  diff,
   version,
 ];

@@ -2,9 +2,8 @@ import { parseJson, writeJson } from "../../lib/json64.ts";
 import { type Family, tryParseIp } from "../../lib/ip.ts";
 import { addressOf, partiesOf, type Party, partyName, pathOf, type Question } from "../../agent/why/path.ts";
 import { World } from "../../agent/why/world.ts";
-import { resourcePrefix } from "../../datastore/kind.ts";
-import { type KeyValue, prefixRange } from "../../datastore/store.ts";
 import { badInput, type Call, type Command } from "../command.ts";
+import { storedResources } from "../preview.ts";
 import { yamlText } from "../yaml_text.ts";
 import { answerJson, answerText } from "../why_text.ts";
 
@@ -30,9 +29,7 @@ async function run(call: Call): Promise<number> {
   const output = flags.text("output") ?? "text";
   if (!["text", "json", "yaml"].includes(output)) throw badInput(`unrecognized output format '${output}'`);
   const { store } = await call.resources();
-  const stored: KeyValue[] = [];
-  await store.list(prefixRange(resourcePrefix), (kvs) => void stored.push(...kvs));
-  const world = new World(stored);
+  const world = new World(await storedResources(store));
   const question = questionOf(call, world);
   const answer = pathOf(world, question);
   if (output === "text") surroundings.out(answerText(world, question, answer));

@@ -1,0 +1,98 @@
+import { writeJson } from "../lib/json64.ts";
+import { verdictChanges } from "../agent/why/difference.ts";
+import { World } from "../agent/why/world.ts";
+import { resourcePrefix } from "../datastore/kind.ts";
+import { MemoryStore } from "../datastore/memory.ts";
+import { Resources } from "../datastore/resources.ts";
+import { type KeyValue, prefixRange, type Store } from "../datastore/store.ts";
+import { badInput, type Call } from "./command.ts";
+import { newObject } from "./commands/create.ts";
+import { refuseForeign } from "./refusal.ts";
+import { deciderWords } from "./why_text.ts";
+import { forEach, objectsOf, report } from "./writing.ts";
+
+/** Operations of one transaction. */
+const atOnce = 100;
+
+/** Everything stored about resources. */
+export async function storedResources(store: Store): Promise<KeyValue[]> {
+  const stored: KeyValue[] = [];
+  await store.list(prefixRange(resourcePrefix), (kvs) => void stored.push(...kvs));
+  return stored;
+}
+
+/**
+ * What applying the objects would change, without a write: they are applied to a copy of the datastore in memory, with
+ * every check, and verdicts are compared. @returns the exit code.
+ */
+export async function preview(call: Call): Promise<number> {
+  const output = call.flags.text("output") ?? "text";
+  if (!["text", "json"].includes(output)) throw badInput(`unrecognized output format '${output}'`);
+  const documents = await objectsOf(call);
+  const { store } = await call.resources();
+  const stored = await storedResources(store), memory = new MemoryStore();
+  for (let i = 0; i < stored.length; i += atOnce) {
+    const write = stored.slice(i, i + atOnce).map(({ key, value }) => ({ put: key, value }));
+    await memory.txn({ compare: [], write });
+  }
+  const copy = new Resources(memory, { clock: call.surroundings.clock, uuid: call.surroundings.uuid });
+  const outcome = await forEach(call, documents, (resource) => {
+    refuseForeign(resource, "apply");
+    const object = newObject(resource);
+    // The copy counts revisions of its own.
+    return copy.apply({ ...object, metadata: { ...object.metadata, resourceVersion: undefined } });
+  });
+  if (outcome.errors.length > 0) return report(call, outcome, "apply", "checked");
+  const { changes, asked, left } = verdictChanges(new World(stored), new World(await storedResources(memory)));
+  const told = grouped(changes);
+  if (output === "json") call.surroundings.out(`${writeJson({ changes: told, asked, left }, 2)}\n`);
+  else call.surroundings.out(textOf(told, asked, left));
+  return 0;
+}
+
+interface Told {
+  from: string;
+  to: string;
+  traffic: string[];
+  before: string;
+  after: string;
+  whyBefore: string;
+  whyAfter: string;
+}
+
+/** Traffic of one pair that changes in the same way, for the same reason, in one entry. */
+function grouped(changes: ReturnType<typeof verdictChanges>["changes"]): Told[] {
+  const groups = new Map<string, Told>();
+  for (const { from, to, traffic, before, after } of changes) {
+    const why = ({ stage }: typeof before) =>
+      stage ? `${deciderWords(stage.decider)} (${stage.endpoint ?? `host ${stage.node}`})` : "no policy is asked";
+    const entry = {
+      from,
+      to,
+      before: before.verdict,
+      after: after.verdict,
+      whyBefore: why(before),
+      whyAfter: why(after),
+    };
+    const key = JSON.stringify(entry), known = groups.get(key);
+    if (known) known.traffic.push(traffic);
+    else groups.set(key, { ...entry, traffic: [traffic] });
+  }
+  return [...groups.values()];
+}
+
+const toldInFull = 50;
+
+function textOf(told: Told[], asked: number, left: number): string {
+  const words = { allow: "ALLOWED", deny: "DENIED" } as Record<string, string>;
+  const lines = told.slice(0, toldInFull).flatMap((t) => [
+    `${t.from} -> ${t.to}: ${t.traffic.join(", ")}: ${words[t.before]} -> ${words[t.after]}`,
+    `  before: ${t.whyBefore}`,
+    `  after:  ${t.whyAfter}`,
+  ]);
+  if (told.length > toldInFull) lines.push(`and ${told.length - toldInFull} more pairs; -o json tells all`);
+  if (told.length === 0) lines.push("no verdict changes");
+  lines.push("", `${asked} questions were asked before and after; nothing was written`);
+  if (left > 0) lines.push(`${left} endpoints were not asked: others with the same labels and profiles stand for them`);
+  return lines.join("\n") + "\n";
+}
