@@ -42,6 +42,8 @@ export interface Call {
   readonly args: readonly string[];
   readonly flags: FlagValues;
   readonly surroundings: Surroundings;
+  /** All commands, for those that tell of them. */
+  readonly commands: readonly Command[];
   /** The datastore, connected when it is first asked for. */
   resources(): Promise<Resources>;
 }

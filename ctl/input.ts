@@ -90,7 +90,7 @@ const dialect = {
 } as const;
 
 async function parseDocument(text: string, where: string): Promise<Json> {
-  if (/^\s*[{[]/.test(text)) {
+  if (["{", "["].includes(text.trimStart()[0]!)) {
     try {
       return parseJson(text);
     } catch (error) {

@@ -49,7 +49,7 @@ async function runCommand(
     store ??= await connect(flags, surroundings);
     return new Resources(store, { clock: surroundings.clock, uuid: surroundings.uuid });
   };
-  const call: Call = { args, flags, surroundings, resources };
+  const call: Call = { args, flags, surroundings, commands, resources };
   try {
     if (!command.anyVersion && !flags.on("allow-version-mismatch")) await checkVersion(call, command.failure);
     return await command.run(call);

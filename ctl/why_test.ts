@@ -24,7 +24,7 @@ const pod = (name: string, node: string, ip: string, labels: Spec): [string, unk
 ];
 const plain = (plural: string, kind: string, name: string, spec: Spec, labels: Spec = {}): [string, unknown] => [
   `${plural}/${name}`,
-  { kind, apiVersion, metadata: { name, labels }, spec },
+  { kind, apiVersion, metadata: { name, labels, uid: "1", creationTimestamp: "2026-01-02T03:04:05Z" }, spec },
 ];
 const node = (name: string, last: number) =>
   plain("nodes", "Node", name, {
@@ -55,22 +55,36 @@ const cluster: [string, unknown][] = [
   plain("hostendpoints", "HostEndpoint", "h2", { node: "n2", interfaceName: "eth0", expectedIPs: ["192.0.2.2"] }),
 ];
 
-/** What `ctl why` prints. */
-async function why(...args: string[]): Promise<{ code: number; text: string }> {
-  const store = new MemoryStore();
+const why = (...args: string[]) => ctl("", "why", ...args);
+
+/** Knows whether anybody has written. */
+class CountingStore extends MemoryStore {
+  writes = 0;
+  override txn(...args: Parameters<MemoryStore["txn"]>): ReturnType<MemoryStore["txn"]> {
+    this.writes++;
+    return super.txn(...args);
+  }
+}
+
+/** What a command prints, with a file `f` to read. */
+async function ctl(file: string, ...args: string[]): Promise<{ code: number; text: string; stored: boolean }> {
+  const store = new CountingStore();
   const write = cluster.map(([key, value]) => ({ put: resourcePrefix + key, value: JSON.stringify(value) }));
   await store.txn({ compare: [], write });
   let text = "";
   const print = (more: string) => void (text += more);
   const nothing = () => Promise.resolve(undefined);
   const surroundings: Surroundings = {
-    ...{ program: "tortie ctl", out: print, err: print, stdin: () => Promise.resolve(""), readFile: nothing },
+    ...{ program: "tortie ctl", out: print, err: print, stdin: () => Promise.resolve("") },
+    readFile: (path) => Promise.resolve(path === "f" ? file : undefined),
     env: (name) => ({ DATASTORE_TYPE: "etcdv3", ETCD_ENDPOINTS: "http://etcd:2379" })[name],
     ...{ listFolder: nothing, openStore: () => store, node: () => Promise.resolve({}), clock: new FakeClock() },
     host: () => Promise.reject(new Error("why does not need the machine")),
     ...{ uuid: () => "u", random: () => 0, version: "v0", commit: "c", screen: false, terminal: false },
   };
-  return { code: await runCtl(["why", ...args], surroundings), text };
+  store.writes = 0;
+  const code = await runCtl(args, surroundings);
+  return { code, text, stored: store.writes > 0 };
 }
 
 Deno.test("why names policy, rule and the terms that decide, on both nodes", async () => {
@@ -138,4 +152,46 @@ Deno.test("why refuses what it cannot follow, and says what to write", async () 
     assert.equal(code, 1, text);
     assert.match(text, says);
   }
+});
+
+const policy = (spec: Spec) =>
+  JSON.stringify({
+    apiVersion,
+    kind: "GlobalNetworkPolicy",
+    metadata: { name: "db" },
+    spec: { selector: "app == 'db'", ...spec },
+  });
+
+Deno.test("diff tells pairs and ports whose verdict changes, and why; it writes nothing", async () => {
+  const file = policy({ ingress: [{ action: "Allow", protocol: "TCP", destination: { ports: [8080] } }] });
+  for (const words of [["diff", "-f", "f"], ["apply", "-f", "f", "--dry-run"]]) {
+    const { code, text, stored } = await ctl(file, ...words);
+    assert.equal(code, 0, text);
+    assert.equal(stored, false);
+    assert.match(
+      text,
+      /shop\/n1-k8s-web-eth0 -> \S*shop\/n2-k8s-db-eth0: TCP 5432: ALLOWED -> DENIED\n  before: decided in tier default by rule 1 of GlobalNetworkPolicy:db .*\n  after:  decided by the end of tier default/,
+    );
+    assert.match(text, /203\.0\.113\.254 -> \S*db-eth0: TCP 8080: DENIED -> ALLOWED/);
+    assert.doesNotMatch(text, /-> \S*web-eth0/);
+  }
+});
+
+Deno.test("diff tells of host services that a policy opens or cuts", async () => {
+  const all = { selector: "all()", ingress: [{ action: "Allow", protocol: "TCP", destination: { ports: [80] } }] };
+  const { text } = await ctl(policy(all), "diff", "-f", "f", "-o", "json");
+  const { changes } = JSON.parse(text) as { changes: { to: string; traffic: string[]; after: string }[] };
+  const host = changes.filter((c) => c.to === "host n2");
+  assert.ok(host.length > 0);
+  for (const { traffic, after } of host) assert.deepEqual([traffic, after], [["TCP 80"], "allow"]);
+  const web = changes.filter((c) => c.to.includes("web") && c.after === "deny");
+  assert.ok(web.every((c) => !c.traffic.includes("TCP 80")) && web.length > 0);
+});
+
+Deno.test("diff of what is stored already, or says the same, changes no verdict; what is refused is told", async () => {
+  const same = policy({ ...cluster.find(([key]) => key.endsWith("/db"))![1] as Spec, order: 7 });
+  const spec = (cluster.find(([key]) => key === "globalnetworkpolicies/db")![1] as { spec: Spec }).spec;
+  assert.match((await ctl(policy({ ...spec, order: 7 }), "diff", "-f", "f")).text, /^no verdict changes\n/);
+  const { code, text } = await ctl(same.replace("app == 'db'", "app = db"), "diff", "-f", "f");
+  assert.equal(code, 1, text);
 });

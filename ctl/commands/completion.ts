@@ -1,6 +1,5 @@
 import { badInput, type Command } from "../command.ts";
 import { completionScript, type Shell, shells } from "../completion.ts";
-import { commands } from "./index.ts";
 
 /** `completion`: a script that completes words in a shell. */
 export const completion: Command = {
@@ -11,7 +10,7 @@ export const completion: Command = {
   takes: 1,
   anyVersion: true,
   examples: ["completion bash > /etc/bash_completion.d/tortie"],
-  run({ args, surroundings }) {
+  run({ args, surroundings, commands }) {
     const shell = shells.find((s) => s === args[0]) as Shell | undefined;
     if (!shell) throw badInput(`"${args[0]}" is no shell that is known: ${shells.join(", ")}`);
     surroundings.out(completionScript(shell, commands, surroundings.program));
