@@ -52,6 +52,7 @@ export class World {
   readonly #stored: readonly KeyValue[];
   readonly #inputs: ReadonlyMap<string, Input>;
   readonly #states = new Map<string, { state: PolicyState; facts: FilterFacts }>();
+  readonly #rules = new Map<string, NodeRules>();
   readonly #profileLabels: ReadonlyMap<string, ReadonlyMap<string, string>>;
 
   /** @param stored everything below `/calico/resources/v3/projectcalico.org/`. */
@@ -112,6 +113,14 @@ export class World {
 
   /** What decides on a node about packets of a version. */
   rules(node: string, family: Family): NodeRules {
+    const key = `${family} ${node}`, known = this.#rules.get(key);
+    if (known) return known;
+    const made = this.#rulesOf(node, family);
+    this.#rules.set(key, made);
+    return made;
+  }
+
+  #rulesOf(node: string, family: Family): NodeRules {
     const { state, facts } = this.#stateOf(node);
     const settings = facts.settings.find((s) => s.family === family) ?? facts.settings[0]!;
     const hosts = [...state.endpoints.values()].filter((e) => e.kind === "host");

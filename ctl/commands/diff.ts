@@ -2,7 +2,7 @@ import type { Command } from "../command.ts";
 import { preview } from "../preview.ts";
 import { fileFlags } from "../writing.ts";
 
-/** `diff`: which verdicts change when objects are applied. DIFFERS: calicoctl has no such command. */
+/** `diff`: which verdicts change when objects are applied. Calico has no such command. */
 export const diff: Command = {
   words: ["diff"],
   summary: "Tell which endpoint pairs, ports and host services change verdict when a file is applied",

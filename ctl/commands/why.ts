@@ -7,7 +7,7 @@ import { storedResources } from "../preview.ts";
 import { yamlText } from "../yaml_text.ts";
 import { answerJson, answerText } from "../why_text.ts";
 
-/** `why`: what becomes of a packet, and who decides. DIFFERS: calicoctl has no such command. */
+/** `why`: what becomes of a packet, and who decides. Calico has no such command. */
 export const why: Command = {
   words: ["why"],
   summary: "Tell what becomes of a packet, hop by hop, and which policy and rule decides",
