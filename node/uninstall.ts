@@ -1,6 +1,16 @@
 import { type Clock, systemClock } from "../lib/clock.ts";
 import { silentLog } from "../lib/log.ts";
 import { messageOf, Problem } from "../lib/problem.ts";
+import {
+  felixTables,
+  heldSets,
+  heldTables,
+  sweepNftTables,
+  sweepSets,
+  sweepTable,
+  tableText,
+} from "../kernel/netfilter/sweep.ts";
+import { isOwnSet, ownPrefixes } from "../agent/netfilter/names.ts";
 import { RtSocket } from "../kernel/rtnetlink/socket.ts";
 import { Bird, birdPaths } from "../routing/bird.ts";
 import { environmentFile, manifestFile } from "./install_items.ts";
@@ -18,7 +28,7 @@ export interface UninstallOptions {
 }
 
 /** What a running node keeps besides what was installed. */
-const stateFolders = ["/var/lib/tortie", "/run/tortie"];
+const stateFolders = ["/var/lib/tortie", "/run/tortie", "/run/calico/endpoint-status"];
 const stateFiles = ["/var/lib/calico/nodename", "/var/lib/calico/mtu", "/run/calico/bird.ctl", "/run/calico/bird6.ctl"];
 const sharedFolders = ["/etc/tortie", "/var/lib/calico", "/run/calico"];
 
@@ -103,9 +113,28 @@ async function clearHost(dryRun: boolean, done: string[]): Promise<string[]> {
   using socket = RtSocket.open();
   const found = findLeftovers(socket, { prefix: "cali", bird: !foreign });
   done.push(...tellLeftovers(found).map((what) => `remove ${what}`));
-  if (dryRun) return foreign ? ["another BIRD runs here: routes of BIRD would stay"] : [];
-  const failed = removeLeftovers(socket, found).map((what) => `cannot remove ${what}`);
+  const failed = dryRun ? [] : removeLeftovers(socket, found).map((what) => `cannot remove ${what}`);
+  // Pods are cut off before what guards them goes.
+  failed.push(...await clearRules(dryRun, done));
+  if (dryRun) return foreign ? ["another BIRD runs here: routes of BIRD would stay"] : failed;
   return foreign ? [...failed, "another BIRD runs here, so routes of BIRD stay"] : failed;
+}
+
+/** Policy's chains in every variant of iptables, its sets, and tables that Calico's names are on; answers what stays. */
+async function clearRules(dryRun: boolean, done: string[]): Promise<string[]> {
+  try {
+    const held = [...await heldTables("legacy", ownPrefixes), ...await heldTables("nft", ownPrefixes)];
+    const sets = await heldSets((name) => isOwnSet(name, 4) || isOwnSet(name, 6));
+    done.push(...held.map((table) => `remove our chains from ${tableText(table)}`));
+    if (sets.length > 0) done.push(`destroy ${sets.length} IP sets`);
+    if (dryRun) return [];
+    for (const table of held) await sweepTable(table, ownPrefixes);
+    await sweepSets(sets);
+    await sweepNftTables(felixTables);
+    return [];
+  } catch (error) {
+    return [`cannot remove all of policy's rules: ${messageOf(error)}`];
+  }
 }
 
 /** BIRD tells its peers that it goes, and ends. */

@@ -31,32 +31,60 @@ export async function sweepNftTables(names: readonly string[]): Promise<string[]
   return found;
 }
 
-/**
- * Removes our chains, and our rules in others' chains, from the tables of a variant. What others have there stays.
- * @returns names of the tables that held some: "legacy ip4 filter". Nothing is loaded or made to look.
- */
-export async function sweepChains(
-  variant: Variant,
-  ownPrefixes: readonly string[],
-  clock: Clock = systemClock,
-): Promise<string[]> {
-  const swept: string[] = [];
+/** A table of a family and variant that holds something of ours. */
+export interface HeldTable {
+  variant: Variant;
+  family: Family;
+  table: TableName;
+  tools: Tools;
+}
+
+/** The tables of a variant that hold chains of ours, or rules that lead to such. Nothing is loaded or made to look. */
+export async function heldTables(variant: Variant, ownPrefixes: readonly string[]): Promise<HeldTable[]> {
+  const held: HeldTable[] = [];
   for (const family of [4, 6] as const) {
     const tools = await toolsIfThere(variant, family);
     if (!tools) continue;
     const { stdout } = await run(tools.save, [], { maxOutputBytes: 256 << 20 });
     for (const part of stdout.split(/^(?=\*)/m)) {
       const table = tables.find((t) => part.startsWith(`*${t}\n`));
-      if (!table || !ownPrefixes.some((prefix) => part.includes(prefix))) continue;
-      const open = new IptablesTable({ family, table, tools, ownPrefixes, watch: unwatched, clock, random: () => 0 });
-      // Nothing is wanted, so all that is ours goes.
-      const { failed, unread } = await open.flush();
-      const why = [...failed.values(), ...unread ? [unread] : []].map((f) => f.why).join("; ");
-      if (why !== "") throw new Error(`${tools.restore}, table ${table}: ${why}`);
-      swept.push(`${variant} ip${family} ${table}`);
+      if (table && ownPrefixes.some((prefix) => part.includes(prefix))) held.push({ variant, family, table, tools });
     }
   }
-  return swept;
+  return held;
+}
+
+/** `legacy ip4 filter`. */
+export const tableText = ({ variant, family, table }: HeldTable): string => `${variant} ip${family} ${table}`;
+
+/** Removes our chains, and our rules in others' chains, from a table. What others have there stays. */
+export async function sweepTable(
+  { family, table, tools }: HeldTable,
+  ownPrefixes: readonly string[],
+  clock: Clock = systemClock,
+): Promise<void> {
+  // Nothing is wanted, so all that is ours goes.
+  const open = new IptablesTable({ family, table, tools, ownPrefixes, watch: unwatched, clock, random: () => 0 });
+  const { failed, unread } = await open.flush();
+  const why = [...failed.values(), ...unread ? [unread] : []].map((f) => f.why).join("; ");
+  if (why !== "") throw new Error(`${tools.restore}, table ${table}: ${why}`);
+}
+
+/** Names of the sets that are ours; none without the program ipset. */
+export async function heldSets(isOwn: (name: string) => boolean): Promise<string[]> {
+  const listed = await run("ipset", ["list", "-name"]).catch((error) => {
+    if (isProblem(error, "unavailable")) return undefined;
+    throw error;
+  });
+  return (listed?.stdout ?? "").split("\n").filter((name) => name !== "" && isOwn(name));
+}
+
+/** Destroys sets that no rule looks into any more. */
+export async function sweepSets(names: readonly string[]): Promise<void> {
+  if (names.length === 0) return;
+  const stdin = names.map((name) => `destroy ${name}\n`).join("");
+  const { code, stderr } = await run("ipset", ["restore"], { stdin });
+  if (code !== 0) throw new Error(`ipset: ${stderr.trim()}`);
 }
 
 async function toolsIfThere(variant: Variant, family: Family): Promise<Tools | undefined> {

@@ -6,7 +6,7 @@ import { makeHosts } from "../lab/hosts.ts";
 import { binary, pluginConfig, startTortie } from "../lab/tortie.ts";
 import { wait } from "../lab/wait.ts";
 
-/** Files, links, routes, addresses and processes of a host, one a line. */
+/** Files, links, routes, addresses, rules, sets and processes of a host, one a line. */
 async function stateOf(host: Host): Promise<string[]> {
   const look = async (command: string) => (await host.runOk("sh", ["-c", command])).trim().split("\n");
   return [
@@ -14,6 +14,10 @@ async function stateOf(host: Host): Promise<string[]> {
     ...await look("ip -br link | sed 's/@.*//' | sort"),
     ...await look("(ip route show table all; ip -6 route show table all) | grep -v 'fe80\\|multicast' | sort"),
     ...await look("ip rule | sort; ip -6 rule | sort"),
+    ...await look(
+      "(iptables-legacy-save; ip6tables-legacy-save; iptables-nft-save; ip6tables-nft-save) | grep cali || true",
+    ),
+    ...await look("ipset list -name; nft list tables | grep calico || true"),
     ...await look("cat /proc/[0-9]*/comm | sort | grep -x 'bird\\|tortie' || true"),
   ];
 }
@@ -49,6 +53,8 @@ Deno.test("uninstall leaves no file, interface, route, rule or process of a node
   const during = await stateOf(host);
   assert.ok(during.some((line) => line.startsWith("cali")), "the pod's interface is there");
   assert.ok(during.includes("bird"), "BIRD runs");
+  assert.ok(during.some((line) => line.startsWith("-A cali-FORWARD")), "policy's chains are there");
+  assert.ok(during.includes("cali40this-host"), "policy's sets are there");
 
   const refused = await host.run(binary, ["uninstall"]);
   assert.deepEqual([refused.code, /an agent is running/.test(refused.stderr)], [1, true], refused.stderr);
