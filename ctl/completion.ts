@@ -48,15 +48,15 @@ export function completionScript(shell: Shell, commands: readonly Command[], pro
   ).join("\n");
   const paths = all.map(({ path }) => path).filter((path) => path !== "");
   const core = `_${name}_words() {
-  local word path="" longer
+  local word typed="" longer
   for word in "\$@"; do
     case "$word" in -*) continue ;; esac
-    longer="\${path:+$path }$word"
+    longer="\${typed:+$typed }$word"
     case "$longer" in
-${paths.map((path) => `      "${path}") path="$longer" ;;`).join("\n")}
+${paths.map((path) => `      "${path}") typed="$longer" ;;`).join("\n")}
     esac
   done
-  case "$path" in
+  case "$typed" in
 ${cases}
   esac
 }
@@ -116,6 +116,7 @@ function fishScript(all: Level[], program: string): string {
       ...(path === "" ? [] : flags.map((flag) => `complete -c ${command} -n "${typed}" -l ${flag.slice(2)}`)),
     ];
   });
+  if (start) lines.unshift(`complete -c ${command} -f -n __fish_use_subcommand -a ctl`);
   return `# fish completion of ${program}; put it into ~/.config/fish/completions/${command}.fish\n${
     lines.join("\n")
   }\n`;

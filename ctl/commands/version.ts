@@ -1,28 +1,39 @@
 import { isProblem } from "../../lib/problem.ts";
 import type { ClusterInformation } from "../../datastore/kinds/cluster_information.ts";
-import type { Command } from "../command.ts";
+import { durationMs } from "../../datastore/duration.ts";
+import { badInput, type Command } from "../command.ts";
 
 /** `version`: of this program and of the cluster. */
 export const version: Command = {
   words: ["version"],
   summary: "Show the versions of this program and of the cluster",
   usage: "",
-  flags: [{ name: "client", help: "only this program's" }],
+  flags: [
+    { name: "client", help: "only this program's" },
+    { name: "poll", value: "DURATION", help: "look again and again, and show what has changed, until Ctrl-C" },
+  ],
   anyVersion: true,
   async run(call) {
     const { out, err, version, commit } = call.surroundings;
     out(`Client Version:    ${version}\nGit commit:        ${commit}\n`);
     if (call.flags.on("client")) return 0;
-    try {
-      const { spec } = await (await call.resources()).get<ClusterInformation>("ClusterInformation", "default");
-      out(
-        `Cluster Version:   ${spec.calicoVersion || "unknown"}\nCluster Type:      ${spec.clusterType || "unknown"}\n`,
-      );
-      return 0;
-    } catch (error) {
-      if (!isProblem(error)) throw error;
-      err(`unable to retrieve Cluster Version or Type: ${error.message}\n`);
-      return 1;
+    const poll = call.flags.text("poll");
+    const everyMs = poll === undefined ? undefined : durationMs(poll);
+    if (poll !== undefined && !(everyMs && everyMs > 0)) throw badInput(`invalid duration ${poll}`);
+    for (let before = "";;) {
+      try {
+        const { spec } = await (await call.resources()).get<ClusterInformation>("ClusterInformation", "default");
+        const words = [spec.calicoVersion || "unknown", spec.clusterType || "unknown"];
+        const text = `Cluster Version:   ${words[0]}\nCluster Type:      ${words[1]}\n`;
+        if (text !== before) out(text);
+        before = text;
+      } catch (error) {
+        if (!isProblem(error)) throw error;
+        err(`unable to retrieve Cluster Version or Type: ${error.message}\n`);
+        if (!everyMs) return 1;
+      }
+      if (!everyMs) return 0;
+      await call.surroundings.clock.sleep(everyMs);
     }
   },
 };
