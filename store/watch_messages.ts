@@ -2,8 +2,8 @@
 import { maxRequestBytes } from "./grpc.ts";
 import type { Event, KeyValue } from "./messages.ts";
 
-/** A message ends after the revision with which it has so many bytes. */
-const messageBytes = 1 << 20;
+/** A message ends after the revision with which it has so many bytes: over a bad connection a client gets on by whole ones. */
+const messageBytes = 1 << 18;
 
 /** Groups events into messages; the events of one revision stay together. */
 export function* messagesOf(events: Event[]): Generator<Event[]> {

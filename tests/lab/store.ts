@@ -50,7 +50,7 @@ class StoreServerProcess implements StoreProcess {
     this.port = options.port ?? freePorts(1)[0]!;
     this.endpoint = `http://127.0.0.1:${this.port}`;
     this.dataDir = options.dataDir ?? `/dev/shm/tortie-store-${uniqueSuffix()}`;
-    this.file = `${this.dataDir}/store.db`;
+    this.file = `${this.dataDir}/member/store.db`;
     this.socketEndpoint = `unix://${this.dataDir}/store.sock`;
   }
 
