@@ -205,16 +205,28 @@ export function routePort(socket: RtSocket, options: RoutePortOptions): Port<str
     }
     return found;
   };
+  /** What was ours when we looked or wrote last: changed again without a look at tens of thousands of routes. */
+  let ours = new Map<string, Route>();
   return {
     name: `routes ip${family} table ${filter.table}`,
-    list: () => Promise.resolve(owned()),
+    list() {
+      ours = owned();
+      return Promise.resolve(new Map(ours));
+    },
     same: sameRoute,
     apply(put, remove) {
       const failed = new Map<string, Error>();
-      const taken = send(socket, put.map(([key, r]) => [key, addRoute(r)]), failed, E.EXIST);
+      const adds = put.map(([key, r]): [string, Request] => [key, addRoute(r, ours.has(key))]);
+      const taken = send(socket, adds, failed, E.EXIST);
       if (taken.size > 0) replaceOwn(socket, put.filter(([key]) => taken.has(key)), all(), owns, failed);
-      const have = remove.length > 0 ? owned() : new Map<string, Route>();
-      send(socket, remove.flatMap((key) => have.has(key) ? [[key, removeRoute(have.get(key)!)]] : []), failed, E.SRCH);
+      for (const [key, r] of put) if (!failed.has(key)) ours.set(key, r);
+      const removals = (from: ReadonlyMap<string, Route>, keys: Iterable<string>): [string, Request][] =>
+        [...keys].flatMap((key) => (from.has(key) ? [[key, removeRoute(from.get(key)!)]] : []));
+      // What is not there as we know it may be there otherwise.
+      const missed = send(socket, removals(ours, remove), failed, E.SRCH);
+      for (const key of remove) if (!ours.has(key)) missed.add(key);
+      if (missed.size > 0) send(socket, removals(owned(), missed), failed, E.SRCH);
+      for (const key of remove) if (!failed.has(key)) ours.delete(key);
       return Promise.resolve(failed);
     },
   };

@@ -182,7 +182,7 @@ Deno.test("the link port raises what is down and leaves what nobody asks about",
   const index = pair(socket, "a", "b");
   socket.batch([setLink(index, { up: false }), setLink(getLink(socket, "b")!.index, { up: false })]);
   const port = linkStatePort(socket, () => [index, 9999]);
-  assert.deepEqual([...await port.list()], [[index, { up: false }]]);
+  assert.deepEqual([...await port.list()], [[index, { up: false, mtuBytes: 1500 }]]);
   const failed = await port.apply([[index, { up: true }], [9999, { up: true }]], []);
   assert.deepEqual([...failed].map(([i, e]) => [i, e.message]), [[9999, "ENODEV"]]);
   assert.deepEqual([getLink(socket, "a")!.up, getLink(socket, "b")!.up], [true, false]);
