@@ -58,6 +58,8 @@ export const tableNames: readonly Table[] = ["raw", "mangle", "nat", "filter"];
 const heartbeatMs = 1_000;
 /** So that what others did to a set is put right within a second. */
 const checkEveryMs = 700;
+/** Sets that a look may hold, 5 us each: with more of them the looks come at longer intervals. */
+const setsACheck = 500;
 
 /**
  * Keeps chains and sets in the kernel as the FilterProgram says: sets before the rules that look into them, rules in one
@@ -294,7 +296,8 @@ export class Filter implements AsyncDisposable {
   #checkSets(sets: IpSets[]): void {
     const now = this.#options.clock.monotonicMs();
     if (now < this.#checkAtMs) return;
-    this.#checkAtMs = now + checkEveryMs;
+    const count = sets.reduce((n, s) => n + s.size, 0);
+    this.#checkAtMs = now + checkEveryMs * Math.max(1, count / setsACheck);
     const headers = listHeaders(this.#socket);
     for (const one of sets) one.check(headers);
   }

@@ -253,6 +253,19 @@ Deno.test("a member exchanged by hand, which no count shows, is found by compari
   assert.equal((await shown()).get("cali40s:c")!.includes("10.0.0.7"), true);
 });
 
+Deno.test("a member taken out by hand right after it was put back is noticed, though the listing is that of before", async () => {
+  await using _host = await enterOwnNetns("h9");
+  using opened = open();
+  const { sets } = opened;
+  sets.want("cali40s:a", net(["10.0.0.1", "10.0.0.2"]));
+  await sets.flush();
+  for (let i = 0; i < 2; i++) {
+    await runOk("ipset", ["del", "cali40s:a", "10.0.0.1"]);
+    assert.deepEqual(sets.check(), ["cali40s:a"]);
+    await sets.flush();
+  }
+});
+
 Deno.test("with hundreds of sets the headers are looked at twice a second at most, however often it is asked", async () => {
   await using _host = await enterOwnNetns("h9");
   const clock = new FakeClock();
