@@ -15,20 +15,31 @@ export const felixTables: readonly string[] = ["ip calico", "ip6 calico", "arp c
 
 const tables: readonly TableName[] = ["raw", "mangle", "nat", "filter"];
 
-/** Deletes those of the tables ("ip calico") that there are. @returns which; none without the program nft. */
+/**
+ * Deletes those of the tables ("ip calico") that there are. In two transactions: first no packet is led into them any more.
+ * In one, a packet that is under way finds the elements of a map gone and the rule behind it, which drops, still there.
+ * @returns which; none without the program nft.
+ */
 export async function sweepNftTables(names: readonly string[]): Promise<string[]> {
-  const listed = await run("nft", ["list", "tables"]).catch((error) => {
+  const listed = await run("nft", ["list", "chains"]).catch((error) => {
     if (isProblem(error, "unavailable")) return undefined;
     throw error;
   });
   if (!listed || listed.code !== 0) return [];
-  const there = listed.stdout.split("\n").map((line) => line.replace(/^table /, "").trim());
-  const found = names.filter((name) => there.includes(name));
+  const parts = listed.stdout.split(/^table /m).slice(1).map((text) => ({
+    name: text.slice(0, text.indexOf(" {")),
+    text,
+  }));
+  const found = parts.filter(({ name }) => names.includes(name));
   if (found.length === 0) return [];
-  const stdin = found.map((name) => `delete table ${name}\n`).join("");
-  const { code, stderr } = await run("nft", ["-f", "-"], { stdin });
-  if (code !== 0) throw new Error(`nft: ${stderr.trim()}`);
-  return found;
+  const hooked = found.flatMap(({ name, text }) =>
+    [...text.matchAll(/^\s*chain (\S+) \{\s*type \S+ hook/gm)].map((m) => `flush chain ${name} ${m[1]}\n`)
+  );
+  for (const lines of [hooked, found.map(({ name }) => `delete table ${name}\n`)]) {
+    const { code, stderr } = await run("nft", ["-f", "-"], { stdin: lines.join("") });
+    if (code !== 0) throw new Error(`nft: ${stderr.trim()}`);
+  }
+  return found.map(({ name }) => name);
 }
 
 /** A table of a family and variant that holds something of ours. */
