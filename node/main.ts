@@ -2,14 +2,16 @@ import { systemClock } from "../lib/clock.ts";
 import { createLog, type Level, type Logger, parseLevel } from "../lib/log.ts";
 import { messageOf, Problem } from "../lib/problem.ts";
 import { runNode } from "./node.ts";
-import { loadSettings } from "./settings.ts";
+import { loadSettings, type Settings } from "./settings.ts";
 import type { NodeRoles } from "./parts.ts";
 
-const usage = `usage: tortie node | agent | routing
+const usage = `usage: tortie node | agent | routing [--datastore=etcd|embedded]
 
   node      start-up (Node resource, default pools), agent and routing in one process
   agent     the agent alone: CNI, addresses, interfaces and routes of pods
   routing   BGP alone: writes BIRD's configuration
+
+--datastore=embedded keeps everything in a store of this host alone (tortie store), for one host without etcd.
 
 Settings come from the environment and from /etc/tortie/tortie.yaml, with Calico's names (ETCD_ENDPOINTS, NODENAME, IP,
 CALICO_NETWORKING_BACKEND, …). LOG_LEVEL is debug, info, warn or error.
@@ -29,8 +31,9 @@ async function main(args: string[], roles: NodeRoles): Promise<number> {
     console.log(usage.trimEnd());
     return 0;
   }
-  if (args.length > 0) {
-    console.error(`tortie: unexpected argument "${args[0]}"\n\n${usage.trimEnd()}`);
+  const datastore = args.length === 1 ? /^--datastore=(etcd|embedded)$/.exec(args[0]!)?.[1] : undefined;
+  if (args.length > 0 && datastore === undefined) {
+    console.error(`tortie: unexpected argument "${args.join(" ")}"\n\n${usage.trimEnd()}`);
     return 2;
   }
   const said = Deno.env.get("LOG_LEVEL"), starting = said ?? Deno.env.get("CALICO_STARTUP_LOGLEVEL") ?? "info";
@@ -42,13 +45,20 @@ async function main(args: string[], roles: NodeRoles): Promise<number> {
   const onSignal = () => stop.abort(new Error("told to stop"));
   for (const signal of ["SIGTERM", "SIGINT"] as const) Deno.addSignalListener(signal, onSignal);
   try {
-    await runNode({ roles, settings: await loadSettings(), clock: systemClock, log, setLogLevel, signal: stop.signal });
+    const settings = withDatastore(await loadSettings(), datastore);
+    await runNode({ roles, settings, clock: systemClock, log, setLogLevel, signal: stop.signal });
     return 0;
   } catch (error) {
     return fatal(log, error);
   } finally {
     for (const signal of ["SIGTERM", "SIGINT"] as const) Deno.removeSignalListener(signal, onSignal);
   }
+}
+
+/** The settings with what the command line says about the datastore. */
+function withDatastore(settings: Settings, told: string | undefined): Settings {
+  if (told === undefined) return settings;
+  return { ...settings, get: (name) => name === "TORTIE_DATASTORE" ? told : settings.get(name) };
 }
 
 /** A Problem is said in its own words; anything else is a bug and is said with its stack. The supervisor restarts us. */

@@ -3,9 +3,9 @@ import { createMetrics } from "../lib/metrics.ts";
 import { nodeName } from "../lib/node_name.ts";
 import { openEtcd } from "../datastore/etcd.ts";
 import { Mirror } from "../datastore/mirror.ts";
-import { storeOptions } from "../datastore/options.ts";
 import { ProcessMetrics } from "./process_metrics.ts";
 import { followServing, Serving, servingSettings } from "./serving.ts";
+import { datastoreOf } from "./embedded_store.ts";
 import type { NodeParts, Shared } from "./parts.ts";
 
 /** Between two looks at the mirror's state, for health. */
@@ -37,9 +37,8 @@ export async function runNode(parts: NodeParts): Promise<void> {
   for (const [dir, mode] of [[stateDir, 0o700], [runDir, 0o755]] as const) {
     await Deno.mkdir(dir, { recursive: true, mode });
   }
-  const store = cleanup.use(
-    openEtcd(storeOptions({ env: (name) => settings.get(name) }), { clock, log: log.child("etcd") }),
-  );
+  const datastore = datastoreOf({ settings, clock, log: log.child("datastore"), stateDir, runDir });
+  const store = cleanup.use(openEtcd(datastore.options, { clock, log: log.child("etcd") }));
   const mirror = cleanup.use(
     Mirror.start({ store, snapshotFile: `${stateDir}/snapshot`, clock, log: log.child("mirror") }),
   );

@@ -84,6 +84,8 @@ export const knownSettings: Setting[] = [
   { name: "TORTIE_BIRD_STARTED_BY", what: "who starts BIRD", values: ["us", "systemd"] },
   { name: "TORTIE_CUT_DENIED_FLOWS", what: "end tracked flows that policy denies", values: yesNo },
   { name: "FELIX_CONFIG_FILE", what: "where Felix's file lies, default /etc/calico/felix.cfg" },
+  { name: "TORTIE_DATASTORE", what: "etcd, or the store of this host alone", values: ["etcd", "embedded"] },
+  { name: "TORTIE_STORE_STARTED_BY", what: "who starts the store of this host", values: ["us", "systemd"] },
   { name: "TORTIE_CONFIG_FILE", what: "where the settings file lies" },
   { name: "TORTIE_STATE_DIR", what: "folder of state that lasts, default /var/lib/tortie" },
   { name: "TORTIE_RUN_DIR", what: "folder of sockets, default /run/tortie" },

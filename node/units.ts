@@ -21,6 +21,7 @@ export const enabledUnits = ["tortie.service", "tortie-bird.path"] as const;
 /** All units by file name. The files in `systemd/` are these texts with the default paths. */
 export const units = (paths: UnitPaths): Record<string, string> => ({
   "tortie.service": nodeUnit(paths),
+  "tortie-store.service": storeUnit(paths),
   "tortie-bird.service": birdUnit(paths),
   "tortie-bird.path": birdPathUnit,
 });
@@ -34,13 +35,13 @@ export const units = (paths: UnitPaths): Record<string, string> => ({
 const nodeUnit = ({ binary, environmentFile }: UnitPaths): string =>
   `[Unit]
 Description=tortie node agent: addresses, interfaces and routes of pods
-Wants=network-online.target
-After=network-online.target
+Wants=network-online.target tortie-store.service
+After=network-online.target tortie-store.service
 
 [Service]
 Type=exec
 EnvironmentFile=-${environmentFile}
-Environment=TORTIE_BIRD_STARTED_BY=systemd
+Environment=TORTIE_BIRD_STARTED_BY=systemd TORTIE_STORE_STARTED_BY=systemd
 ExecStart=@${binary} calico-felix node
 Restart=always
 RestartSec=1
@@ -73,6 +74,54 @@ UMask=0022
 
 [Install]
 WantedBy=multi-user.target
+`;
+
+/**
+ * The store outlives the agent, too. It is wanted by the agent's unit and skipped unless the settings say "embedded". It needs
+ * its file and its socket, and no capability: both belong to root.
+ */
+const storeUnit = ({ binary, environmentFile }: UnitPaths): string =>
+  `[Unit]
+Description=tortie store: the datastore of a host without etcd
+Before=tortie.service
+StartLimitIntervalSec=0
+
+[Service]
+Type=exec
+EnvironmentFile=-${environmentFile}
+ExecCondition=/bin/sh -c '[ "$TORTIE_DATASTORE" = embedded ]'
+ExecStart=${binary} store
+Restart=always
+RestartSec=1
+LimitNOFILE=65536
+RuntimeDirectory=tortie
+RuntimeDirectoryMode=0755
+RuntimeDirectoryPreserve=yes
+StateDirectory=tortie
+StateDirectoryMode=0700
+
+CapabilityBoundingSet=
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectClock=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectControlGroups=yes
+ProtectProc=invisible
+LockPersonality=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+RestrictNamespaces=yes
+RestrictAddressFamilies=AF_UNIX AF_INET
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallErrorNumber=EPERM
+UMask=0077
 `;
 
 /**
