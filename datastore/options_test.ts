@@ -61,7 +61,7 @@ Deno.test("endpoints that cannot be dialled are refused with what, where and wha
     "http://a:70000",
     "http://u@a:1",
     "http://a:1/x",
-    "unix:///s",
+    "unix://s",
     "http://:1",
     ",",
   ];
