@@ -88,7 +88,7 @@ async function touch(store: Store, count: number): Promise<bigint> {
 
 async function startOnce(etcdEndpoint: string, file: string): Promise<Start> {
   const script = new URL("run.ts", import.meta.url).pathname;
-  const args = ["run", "-A", "--v8-flags=--optimize-for-size", script, "mirror", "child", etcdEndpoint, file];
+  const args = ["run", "-A", "--v8-flags=--max-semi-space-size=4", script, "mirror", "child", etcdEndpoint, file];
   return JSON.parse(await runOk(Deno.execPath(), args, { timeoutMs: 120_000 }));
 }
 
