@@ -117,14 +117,15 @@ export class KernelPorts {
 
   /**
    * Makes what must hold before packets pass, then raises. `raised` = some interface is there or up that was not: what
-   * was on one that it replaces is gone without a word.
+   * was on one that it replaces is gone without a word. `tunnels` = it is a tunnel's.
    */
-  async makeBeforeRoutes(): Promise<{ raised: boolean; reports: Report[] }> {
+  async makeBeforeRoutes(): Promise<{ raised: boolean; tunnels: boolean; reports: Report[] }> {
     const reports: Report[] = [];
     for (const name of order.slice(0, order.indexOf(raise) + 1)) reports.push(await this[name].flush("make"));
     const [tunnels, links] = reports.slice(-2) as [Report, Report];
     if (tunnels.put > 0) this.doubtTunnels();
-    return { raised: links.put > links.failed.size || tunnels.put > 0, reports };
+    const made = tunnels.put > 0;
+    return { raised: links.put > links.failed.size || made, tunnels: made, reports };
   }
 
   /** Makes the rest, then breaks everything backwards. */

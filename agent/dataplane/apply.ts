@@ -11,6 +11,7 @@ import { listAddresses } from "../../kernel/rtnetlink/address.ts";
 import { getLink, getPeer, listLinks } from "../../kernel/rtnetlink/link.ts";
 import { RtSocket } from "../../kernel/rtnetlink/socket.ts";
 import type { Desired, LocalEndpoint } from "../desired.ts";
+import { EndpointMemory } from "../network/endpoint_entries.ts";
 import { Interfaces } from "../network/interfaces.ts";
 import { graceMs, isPodInterface, type Ownership } from "../network/ownership.ts";
 import { ClusterRouteEntries } from "../network/tunnels.ts";
@@ -55,6 +56,8 @@ const heartbeatMs = 10_000;
  * later on a busy machine. Whoever waits for an endpoint waits for that too, at most so long, looking so often.
  */
 const carrierMs = { most: 250, every: 2 };
+/** So many interfaces are looked at one by one. */
+const fewLinks = 20;
 /** Wait before the kernel's changes are followed anew after an error. */
 const followAgainMs = 1_000;
 
@@ -64,6 +67,7 @@ export class Dataplane implements AsyncDisposable {
   readonly #socket = RtSocket.open();
   readonly #interfaces = new Interfaces();
   readonly #clusterEntries = new ClusterRouteEntries();
+  readonly #endpointEntries = new EndpointMemory();
   readonly #podMtus: Set<number>;
   readonly #ports: KernelPorts;
   readonly #waiters: Waiters;
@@ -233,7 +237,8 @@ export class Dataplane implements AsyncDisposable {
     this.#want(desired);
     const before = await this.#ports.makeBeforeRoutes();
     if (before.raised) {
-      this.#lookAtLinks();
+      if (before.tunnels) this.#lookAtLinks();
+      else this.#lookAtRaised();
       this.#want(desired);
     }
     const reports = [...before.reports, ...await this.#ports.finish(desired.settings)];
@@ -251,7 +256,7 @@ export class Dataplane implements AsyncDisposable {
     const { mtuFile } = this.#options;
     this.#wanted = wantedNetwork(desired, {
       ...{ interfaces: this.#interfaces, rpFilter: this.#rpFilter, mtuFile, clusterEntries: this.#clusterEntries },
-      podMtus: this.#podMtus,
+      ...{ podMtus: this.#podMtus, endpointEntries: this.#endpointEntries },
     });
     this.#podMtus.add(this.#wanted.podMtu);
     this.#known = new Set(
@@ -266,6 +271,17 @@ export class Dataplane implements AsyncDisposable {
   #lookForAwaited(desired: Desired): void {
     for (const key of this.#waiters.keys()) {
       const name = desired.endpoints.get(key)?.interfaceName;
+      const link = name === undefined ? undefined : getLink(this.#socket, name);
+      if (link) this.#interfaces.update(link, false, this.#options.clock.monotonicMs());
+    }
+  }
+
+  /** Interfaces that are up by now and were not; a few of them cost less than a look at all. */
+  #lookAtRaised(): void {
+    const down = [...this.#wanted!.links.keys()].filter((index) => !this.#interfaces.at(index)?.up);
+    if (down.length > fewLinks) return this.#lookAtLinks();
+    for (const index of down) {
+      const name = this.#interfaces.at(index)?.name;
       const link = name === undefined ? undefined : getLink(this.#socket, name);
       if (link) this.#interfaces.update(link, false, this.#options.clock.monotonicMs());
     }

@@ -35,10 +35,10 @@ export const blackholeRoute = (block: Cidr, settings: NetworkSettings): Route =>
   route({ dst: block, kind: kind.blackhole, protocol: exclusiveProtocol(settings) });
 
 /** Routes by their place in the kernel. Of two for one place that with the higher interface index is taken. */
-export function byPlace(routes: Iterable<Route>): Map<string, Route> {
+export function byPlace(routes: Iterable<Route>, keyOf: (r: Route) => string = routeKey): Map<string, Route> {
   const found = new Map<string, Route>();
   for (const r of routes) {
-    const key = routeKey(r), other = found.get(key);
+    const key = keyOf(r), other = found.get(key);
     if (!other || (r.index ?? -1) > (other.index ?? -1)) found.set(key, r);
   }
   return found;

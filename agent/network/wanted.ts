@@ -3,22 +3,16 @@ import type { FileContent } from "../../kernel/files.ts";
 import type { Address } from "../../kernel/rtnetlink/address.ts";
 import type { Forwarding } from "../../kernel/rtnetlink/forwarding.ts";
 import type { LinkState } from "../../kernel/rtnetlink/link.ts";
-import { neighbourKey, type StaticNeighbour } from "../../kernel/rtnetlink/neighbour.ts";
+import type { StaticNeighbour } from "../../kernel/rtnetlink/neighbour.ts";
 import { kind, type Route, route, routeKey } from "../../kernel/rtnetlink/route.ts";
 import type { TunnelDevice } from "../../kernel/rtnetlink/tunnel_device.ts";
 import type { Sysctl } from "../../kernel/sysctl.ts";
 import type { Desired } from "../desired.ts";
 import type { Interfaces } from "./interfaces.ts";
-import {
-  blackholeRoute,
-  byInterface,
-  byPlace,
-  endpointNeighbours,
-  endpointRoutes,
-  familiesOf,
-} from "./local_routes.ts";
+import { type EndpointMemory, sysctlKey } from "./endpoint_entries.ts";
+import { blackholeRoute, byInterface, byPlace } from "./local_routes.ts";
 import { hostMtu, podMtu } from "./mtu.ts";
-import { hostSideSysctls, hostSysctls } from "./sysctls.ts";
+import { hostSysctls } from "./sysctls.ts";
 import { type ClusterRouteEntries, exits, type RouteEntries, wantedTunnels } from "./tunnels.ts";
 
 /** Entries of the kernel's ports, by their keys. */
@@ -71,10 +65,9 @@ export interface HostFacts {
   podMtus: ReadonlySet<number>;
   /** Remembers the entries of routes that did not change. */
   clusterEntries: ClusterRouteEntries;
+  /** Remembers the entries of endpoints that did not change. */
+  endpointEntries: EndpointMemory;
 }
-
-/** Key of a switch of an interface. */
-export const sysctlKey = (index: number, path: string): string => `${index} ${path}`;
 
 /** Everything that the network of this node needs in the kernel. Pure; the whole of it each time. */
 export function wantedNetwork(desired: Desired, facts: HostFacts): WantedNetwork {
@@ -98,48 +91,49 @@ export function wantedNetwork(desired: Desired, facts: HostFacts): WantedNetwork
   };
   if (mtuFile !== undefined) wanted.files.set(mtuFile, { text: String(wanted.podMtu) });
   const routes: Route[] = desired.blackholes.map((block) => blackholeRoute(block, settings));
+  const memory = facts.endpointEntries;
+  memory.begin(settings, rpFilter);
   for (const [name, endpoint] of byInterface(desired.endpoints.values())) {
     const on = interfaces.named(name);
     if (!on) continue;
-    const sysctls = hostSideSysctls(name, familiesOf(endpoint), rpFilter)
-      .map((s): [string, Sysctl] => [sysctlKey(on.index, s.path), s]);
+    const { sysctls, routes: own, neighbours } = memory.of(endpoint, on, settings, rpFilter);
     for (const [key, sysctl] of sysctls) wanted.sysctls.set(key, sysctl);
     wanted.sysctlsOf.set(on.index, sysctls.map(([key]) => key));
     const follows = on.mtuBytes === wanted.podMtu || facts.podMtus.has(on.mtuBytes);
     wanted.links.set(on.index, { up: true, ...(follows ? { mtuBytes: wanted.podMtu } : {}) });
     if (follows) wanted.farMtus.set(on.index, wanted.podMtu);
-    const own = on.up ? endpointRoutes(endpoint, on, settings) : [];
-    const neighbours = on.up ? endpointNeighbours(endpoint, on) : [];
     routes.push(...own);
-    for (const n of neighbours) wanted.neighbours.set(neighbourKey(n), n);
+    for (const [key, n] of neighbours) wanted.neighbours.set(key, n);
     wanted.ofEndpoint.set(endpoint.key, {
       raised: on.up,
       sysctls: sysctls.map(([key]) => key),
       links: [on.index],
-      ...keysOf(own, settings.routeSyncDisabled),
-      neighbours: neighbours.map(neighbourKey),
+      ...keysOf(settings.routeSyncDisabled ? [] : own, memory),
+      neighbours: neighbours.map(([key]) => key),
     });
   }
   if (!settings.routeSyncDisabled) {
     const cluster = facts.clusterEntries.entries(desired, exits(desired, interfaces, host));
-    wanted.routes4 = withCluster(routes, 4, cluster);
-    wanted.routes6 = withCluster(routes, 6, cluster);
+    wanted.routes4 = withCluster(routes, 4, cluster, memory);
+    wanted.routes6 = withCluster(routes, 6, cluster, memory);
   }
   return wanted;
 }
 
 /** This node's own routes and those to other nodes: pods here win, whoever the datastore says has their address. */
-function withCluster(own: Route[], v: Family, cluster: RouteEntries): Map<string, Route> {
+function withCluster(own: Route[], v: Family, cluster: RouteEntries, memory: EndpointMemory): Map<string, Route> {
   const routes = own.filter((r) => r.dst.v === v);
   const all = new Map(cluster[v]);
-  for (const r of routes.filter((r) => r.kind !== kind.blackhole)) all.delete(routeKey(route({ dst: r.dst })));
-  for (const [key, r] of byPlace(routes)) {
+  if (all.size > 0) {
+    for (const r of routes.filter((r) => r.kind !== kind.blackhole)) all.delete(routeKey(route({ dst: r.dst })));
+  }
+  for (const [key, r] of byPlace(routes, (r) => memory.keyOf(r))) {
     if (r.kind !== kind.blackhole || !all.has(key)) all.set(key, r);
   }
   return all;
 }
 
-function keysOf(routes: Route[], disabled: boolean): Pick<EndpointEntries, "routes4" | "routes6"> {
-  const keys = (v: Family) => (disabled ? [] : routes.filter((r) => r.dst.v === v).map(routeKey));
+function keysOf(routes: readonly Route[], memory: EndpointMemory): Pick<EndpointEntries, "routes4" | "routes6"> {
+  const keys = (v: Family) => routes.filter((r) => r.dst.v === v).map((r) => memory.keyOf(r));
   return { routes4: keys(4), routes6: keys(6) };
 }

@@ -6,6 +6,7 @@ import { Interfaces } from "./interfaces.ts";
 import { hostMtu, podMtu } from "./mtu.ts";
 import { networkSettings } from "./settings.ts";
 import { hostSideSysctls, hostSysctls, podSysctls } from "./sysctls.ts";
+import { EndpointMemory } from "./endpoint_entries.ts";
 import { ClusterRouteEntries } from "./tunnels.ts";
 import { wantedNetwork } from "./wanted.ts";
 
@@ -37,6 +38,7 @@ const facts = (...links: Link[]) => {
     rpFilter: "2",
     mtuFile: "/mtu",
     clusterEntries: new ClusterRouteEntries(),
+    endpointEntries: new EndpointMemory(),
     podMtus: new Set([1400]),
   };
 };
@@ -133,4 +135,24 @@ Deno.test("Interfaces tells whether something changed that routes depend on", ()
   assert.equal(interfaces.update(link(7, "x"), true, 400), false, "it was never there");
   assert.equal(interfaces.update(link(5, "cali9"), true, 400), true);
   assert.equal(interfaces.at(5), undefined);
+});
+
+Deno.test("what is remembered of endpoints is what would be made anew, whatever of them, their interface or the settings changes", () => {
+  const remembering = facts();
+  const one = endpoint("/a", "cali1", "10.0.0.1/32"), other = endpoint("/a", "cali1", "10.0.0.2/32", "fd00::2/128");
+  const floating =
+    networkSettings({ env: (name) => (name === "FELIX_DEVICEROUTEPROTOCOL" ? "99" : undefined) }).settings;
+  const steps: [Link, LocalEndpoint, Desired["settings"]][] = [
+    [link(5, "cali1", false), one, settings],
+    [link(5, "cali1"), one, settings],
+    [link(6, "cali1"), one, settings],
+    [link(6, "cali1"), other, settings],
+    [link(6, "cali1"), other, floating],
+    [link(6, "cali1"), one, settings],
+  ];
+  for (const [on, endpoint, settings] of steps) {
+    remembering.interfaces.replace([on], 0);
+    const want = desired([endpoint], { settings });
+    assert.deepEqual(wantedNetwork(want, remembering), wantedNetwork(want, facts(on)));
+  }
 });
