@@ -1,0 +1,31 @@
+/**
+ * One host of an emulated network, in the namespace that it is started in: the agent's network without datastore and
+ * policy. Each line on stdin is a step of the mirror, `{"set": [[key, value]…], "deleted": [key…]}`; each answer on stdout
+ * is what is not in sync in the kernel, once the rest holds.
+ */
+import { systemClock } from "../../../lib/clock.ts";
+import { Health } from "../../../lib/health.ts";
+import { silentLog } from "../../../lib/log.ts";
+import { NetworkInputs } from "../../../agent/network/inputs.ts";
+import { Dataplane } from "../../../agent/dataplane/apply.ts";
+
+const [node] = Deno.args as [string];
+const inputs = new NetworkInputs({ node, birdRuns: false, env: () => undefined });
+const options = { clock: systemClock, random: Math.random, log: silentLog, health: new Health(systemClock) };
+const plane = Dataplane.start({ ...options, mtuFile: undefined });
+let rest = "";
+for await (const text of Deno.stdin.readable.pipeThrough(new TextDecoderStream())) {
+  const lines = (rest + text).split("\n");
+  rest = lines.pop()!;
+  for (const line of lines) {
+    const { set = [], deleted = [] } = JSON.parse(line) as { set?: [string, unknown][]; deleted?: string[] };
+    const values = set.map(([key, value]) => ({ key, value: JSON.stringify(value), revision: 1n, created: 1n }));
+    const { broken } = inputs.update({ set: values, deleted });
+    plane.apply(inputs.desired().desired);
+    await systemClock.sleep(10);
+    const end = systemClock.monotonicMs() + 10_000;
+    while (!plane.status().inSync && systemClock.monotonicMs() < end) await systemClock.sleep(20);
+    const failed = plane.status().ports.flatMap((p) => p.failed.map((f) => `${p.name} ${f.key}: ${f.why}`));
+    console.log(JSON.stringify([...broken.values(), ...failed]));
+  }
+}
