@@ -1,10 +1,8 @@
-import type { Clock } from "../../lib/clock.ts";
-import type { Family } from "../../lib/ip.ts";
 import { type Metrics, noMetrics } from "../../lib/metrics.ts";
 import { messageOf } from "../../lib/problem.ts";
 import { run } from "../../lib/process.ts";
-import type { Failure, Phase, Report } from "../reconcile.ts";
-import { type KernelError, RtSocket } from "../rtnetlink/socket.ts";
+import type { Failure, Report } from "../reconcile.ts";
+import type { KernelError } from "../rtnetlink/socket.ts";
 import { SetBulk } from "./_set_bulk.ts";
 import { type SetStep, stepsOf } from "./_set_steps.ts";
 import type { SetType } from "./set_members.ts";
@@ -18,32 +16,8 @@ import {
   sameListing,
   setErrorText,
 } from "./set_messages.ts";
+import type { IpSetsOptions, SetPhase } from "./set_phases.ts";
 import { SetState, type WantedSet } from "./wanted_set.ts";
-
-/**
- * "make" creates and changes. "close" does too, but leaves out of sets that are there what would allow more than before,
- * for the time between it and "break": then rules can change with no packet passing that both old and new ones deny.
- * "break" does what "close" left out, and destroys.
- */
-export type SetPhase = Phase | "close";
-
-/** The sets of one family. */
-export interface IpSetsOptions {
-  family: Family;
-  /** Opened with the protocol NETLINK_NETFILTER in the namespace of the sets. */
-  socket: RtSocket;
-  /** Tells whether a set's name is of those that we own. */
-  owns: (name: string) => boolean;
-  /** `cali4t`: what names of temporary sets begin with; a number follows. They are ours too. */
-  temporaryPrefix: string;
-  clock: Clock;
-  /** 0..1 source of the back-off's jitter. */
-  random: () => number;
-  metrics?: Metrics;
-  /** Back-off of what fails: from this, doubling, up to that. Default 100 and 30,000. */
-  firstRetryMs?: number;
-  maxRetryMs?: number;
-}
 
 /** So many changes in a flush go by netlink, 0.02 ms each; more of them through one `ipset restore`, which does not hold up the event loop. */
 const netlinkLimit = 500;
@@ -345,12 +319,21 @@ export class IpSets {
 
   /** Members come before others go, so that one which goes from set to set is always in one; as the steps of #netlink(). */
   async #inOrder(states: SetState[], sum: Sum): Promise<void> {
-    const moving = states.filter((s) => states.length > 1 && s.plan().do === "change" && s.part === "all");
-    const closing = (s: SetState) => Number(s.closes);
-    for (const state of moving) state.part = "add";
-    await this.#bulk(states.toSorted((a, b) => closing(b) - closing(a)), sum);
-    for (const state of moving) state.part = "all";
-    await this.#bulk(moving.filter((s) => !s.unknown).toSorted((a, b) => closing(a) - closing(b)), sum);
+    const changing = states.filter((s) => s.part === "all" && s.plan().do === "change");
+    const open = (of: SetState[], first: number) =>
+      of.filter((s) => !s.unknown && s.plan().do !== "nothing").sort((a, b) =>
+        first * (Number(b.closes) - Number(a.closes))
+      );
+    try {
+      for (const state of changing) state.part = "add";
+      await this.#bulk(open(states, 1), sum);
+    } finally {
+      for (const state of changing) state.part = "all";
+    }
+    await this.#bulk(open(changing, -1), sum);
+    for (const s of changing) {
+      if (!s.unknown && s.plan().do === "nothing" && this.#dirty.has(s.name)) this.#settle(s, sum, true);
+    }
   }
 
   #read(state: SetState): void {

@@ -113,6 +113,35 @@ Deno.test("one member by hand, removed or added, is noticed by the headers and r
   }
 });
 
+Deno.test("between close and break sets hold what both old and new rules may allow, and new sets all", async () => {
+  await using _host = await enterOwnNetns("h9");
+  using opened = open();
+  const { sets } = opened;
+  const many = numbered(600, 1000);
+  sets.want("cali40s:allowed", net(["10.0.0.1", "10.0.0.2"]));
+  sets.want("cali40s:denied", { ...net(["10.0.0.1", "10.0.0.2"]), closes: true });
+  await sets.flush();
+  for (const more of [["10.0.0.3"], ["10.0.0.3", ...many]]) {
+    sets.want("cali40s:allowed", net(["10.0.0.1", ...more]));
+    sets.want("cali40s:denied", { ...net(["10.0.0.1", ...more]), closes: true });
+    sets.want(`cali40s:new${more.length}`, net(more));
+    await sets.flush("close");
+    const between = await shown();
+    assert.deepEqual(between.get("cali40s:allowed")!.slice(1), ["10.0.0.1"]);
+    assert.deepEqual(between.get("cali40s:denied")!.slice(1).toSorted(), ["10.0.0.1", "10.0.0.2", ...more].toSorted());
+    assert.deepEqual(between.get(`cali40s:new${more.length}`)!.slice(1).toSorted(), more.toSorted());
+    await sets.flush("break");
+    const after = await shown();
+    for (const name of ["allowed", "denied"]) {
+      assert.deepEqual(after.get(`cali40s:${name}`)!.slice(1).toSorted(), ["10.0.0.1", ...more].toSorted());
+    }
+    assert.equal(sets.inSync, true);
+    sets.want("cali40s:allowed", net(["10.0.0.1", "10.0.0.2"]));
+    sets.want("cali40s:denied", { ...net(["10.0.0.1", "10.0.0.2"]), closes: true });
+    await sets.flush();
+  }
+});
+
 Deno.test("a set in use is not destroyed until its rule is gone, and its change of size limit is one step", async () => {
   await using _host = await enterOwnNetns("h9");
   const clock = new FakeClock();
