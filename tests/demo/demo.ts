@@ -1,5 +1,5 @@
 /**
- * `deno task demo [--keep]`: three hosts, six pods, and what an operator would try. Ends with a count of checks; exit
+ * `deno task demo [--mode=bgp|vxlan] [--keep]`: three hosts, six pods, and what an operator would try. Ends with a count of checks; exit
  * code 1 when one failed. `--keep` leaves everything standing and says how to enter it; `--end` takes that away.
  */
 import { messageOf } from "../../lib/problem.ts";
@@ -12,12 +12,15 @@ import { birdState, look } from "./looks.ts";
 import { policyMatrix } from "./policy.ts";
 import { Story } from "./story.ts";
 import { reachability, reachText } from "./traffic.ts";
-import { leftovers, makeWorld, World } from "./world.ts";
+import { overlay } from "./overlay.ts";
+import { leftovers, makeWorld, type Mode, modes, World } from "./world.ts";
 
 async function main(args: string[]): Promise<number> {
-  const strange = args.find((a) => a !== "--keep" && a !== "--end");
-  if (strange !== undefined) {
-    console.error(`demo: unknown option ${strange}; there are --keep and --end`);
+  const strange = args.find((a) => a !== "--keep" && a !== "--end" && !a.startsWith("--mode="));
+  const said = args.find((a) => a.startsWith("--mode="))?.slice("--mode=".length) ?? "bgp";
+  const mode = modes.find((m) => m === said);
+  if (strange !== undefined || !mode) {
+    console.error(`demo: unknown option ${strange ?? `--mode=${said}`}; there are --mode=bgp|vxlan, --keep and --end`);
     return 2;
   }
   if (Deno.uid() !== 0) {
@@ -27,19 +30,20 @@ async function main(args: string[]): Promise<number> {
   if (args.includes("--end")) return await endKept();
   const keep = args.includes("--keep"), story = new Story();
   if (!await isBuilt() && !await build(story)) return 1;
-  await tell(story, keep);
+  await tell(story, keep, mode);
   const { passed, failures } = story;
   console.log(`\n${passed} of ${passed + failures.length} checks passed`);
   for (const f of failures) console.log(`FAILED ${f}`);
   return failures.length > 0 ? 1 : 0;
 }
 
-async function tell(story: Story, keep: boolean): Promise<void> {
+async function tell(story: Story, keep: boolean, mode: Mode): Promise<void> {
   let world: World | undefined;
   try {
-    world = await makeWorld(story, keep);
-    await bgpUp(story, world);
+    world = await makeWorld(story, keep, mode);
+    if (mode === "bgp") await bgpUp(story, world);
     await everyPair(story, world);
+    if (mode === "vxlan") await overlay(story, world);
     await look(story, world);
     await policyMatrix(story, world);
     await faults(story, world);

@@ -13,6 +13,12 @@ export async function look(story: Story, world: World): Promise<void> {
   story.show("tortie ctl get workloadendpoints -A", await node.ctl("get", "workloadendpoints", "-A"));
   story.show("tortie ctl ipam show --show-blocks", await node.ctl("ipam", "show", "--show-blocks"));
   story.show(`tortie ctl node status    (on ${host.name})`, await node.ctl("node", "status"));
+  if (world.mode === "vxlan") {
+    const tunnel = "ip -d link show vxlan.calico; bridge fdb show dev vxlan.calico; ip neigh show dev vxlan.calico";
+    story.show(`the tunnel's device       (on ${host.name})`, await host.runOk("sh", ["-c", tunnel]));
+    story.show(`ip route                  (on ${host.name})`, (await host.runOk("ip", ["route"])).trimEnd());
+    return;
+  }
   const protocols = await host.runOk("birdc", ["-r", "-s", birdSocket, "show", "protocols"]);
   story.show(
     `birdc show protocols      (on ${host.name})`,

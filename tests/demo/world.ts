@@ -10,15 +10,29 @@ const roles = ["front", "api", "db"];
 /** The role of a pod, by its number from 0. */
 export const roleOf = (pod: number): string => roles[pod >> 1]!;
 
+/** How packets travel between the hosts: BIRD's plain routes, or the agent's VXLAN and no BIRD at all. */
+export const modes = ["bgp", "vxlan"] as const;
+/** One of them. */
+export type Mode = typeof modes[number];
+
+const environment: Record<Mode, Record<string, string>> = {
+  bgp: {},
+  vxlan: { CALICO_NETWORKING_BACKEND: "vxlan", CALICO_IPV4POOL_VXLAN: "Always" },
+};
+
 /** Everything that stands during the demo. */
 export interface World extends Cluster {
   /** web-1 to web-6, two a host. */
   pods: Pod[];
+  mode: Mode;
 }
 
 /** Makes the world, step by step; what was made goes again when a step fails. */
-export async function makeWorld(story: Story, keep: boolean): Promise<World> {
-  const cluster = await makeCluster({ hosts: 3, prefix: "demo", outlive: keep, onStep: (what) => story.step(what) });
+export async function makeWorld(story: Story, keep: boolean, mode: Mode): Promise<World> {
+  const cluster = await makeCluster({
+    ...{ hosts: 3, prefix: "demo", outlive: keep, onStep: (what) => story.step(what) },
+    node: { env: environment[mode] },
+  });
   const { hosts } = cluster.lab;
   for (const host of hosts) story.say(`${host.name}  ${host.address}  (process 1 is ${host.pid} here)`);
   story.say(`etcd  ${cluster.etcd.endpoint}\nKubernetes API  ${cluster.api.url}`);
@@ -30,7 +44,7 @@ export async function makeWorld(story: Story, keep: boolean): Promise<World> {
     for (const [i, { name, addresses }] of pods.entries()) {
       story.say(`${name}  ${hosts[i >> 1]!.name}  ${addresses.join(" ").padEnd(15)} role=${roleOf(i)}`);
     }
-    return { ...cluster, pods };
+    return { ...cluster, pods, mode };
   } catch (error) {
     story.say(`logs, rules and routes are in ${await keepArtefacts("demo", cluster.lab)}`);
     if (!keep) await cluster[Symbol.asyncDispose]();
