@@ -12,6 +12,8 @@ export interface LocalEndpoint {
   nets: readonly Cidr[];
   /** External addresses that are mapped to it. */
   floatingIps: readonly Ip[];
+  /** It may send from networks that are not its own. */
+  spoofs?: boolean;
 }
 
 /** A way to carry pods' packets to other nodes; VXLAN by the version of the outer packet. */
@@ -62,6 +64,8 @@ export interface NetworkSettings {
   source6: Ip | undefined;
   /** External addresses get routes. */
   floatingIps: boolean;
+  /** Endpoints may send from the networks that they are allowed to. */
+  sourceSpoofing: boolean;
   /** This host forwards. */
   ipForwarding: boolean;
   ipv6: boolean;

@@ -16,6 +16,7 @@ import type { Filter, FilterRules } from "./dataplane/filter.ts";
 import type { PolicyDelta } from "./desired_policy.ts";
 import { FactInputs, type KernelFacts } from "./netfilter/facts.ts";
 import { FilterProgram } from "./netfilter/program.ts";
+import type { FilterParameters } from "./netfilter/settings.ts";
 import { collectCounts, countUpdates } from "./policy_metrics.ts";
 import { BrokenValues, brokenWords, type Refusals } from "./refusals.ts";
 import { problemsByObject } from "./settings.ts";
@@ -86,6 +87,8 @@ class PolicyLoop {
   /** Judges tracked flows; undefined while nobody asks for that. */
   #judge: FlowJudge | undefined;
   #cutsFlows = false;
+  /** Parameters that hold from the start to the end of the process. */
+  #startedWith: Record<string, string> | undefined;
   #ownAddresses: readonly Ip[] = [];
   /** Revisions of this node's endpoints, taken in and handed on. */
   readonly #taken = new Map<string, bigint>();
@@ -194,6 +197,7 @@ class PolicyLoop {
     const { kernel, refusals } = this.#options;
     const { settings, problems } = this.#facts.parameters();
     refusals.set("policy's settings", problemsByObject(problems), "setting not understood");
+    this.#tellOfStart(settings);
     const facts = this.#facts.facts(settings, kernel(settings.interfacePrefixes));
     this.#program.facts(facts);
     this.#cutsFlows = settings.cutDeniedFlows;
@@ -202,7 +206,18 @@ class PolicyLoop {
       settings: facts.settings,
       append: settings.insertMode === "append",
       maxSetSize: settings.maxSetSize,
+      refreshMs: settings.refreshMs,
+      setRefreshMs: settings.setRefreshMs,
     };
+  }
+
+  /** Programs are chosen when the process starts. */
+  #tellOfStart({ backend, ipv6 }: FilterParameters): void {
+    const now: Record<string, string> = { IptablesBackend: backend, Ipv6Support: String(ipv6) };
+    this.#startedWith ??= now;
+    const changed = Object.entries(now).filter(([name, value]) => this.#startedWith![name] !== value);
+    const why = (value: string) => `${value} takes effect when the agent starts again`;
+    this.#options.refusals.set("start", new Map(changed.map(([name, value]) => [name, why(value)])));
   }
 
   #tellRefused(): void {

@@ -9,6 +9,7 @@ import {
   integer,
   milliseconds,
   pairs,
+  parameterOf,
   problemsByObject,
   type Read,
   resolveSettings,
@@ -18,6 +19,7 @@ import {
   word,
 } from "../agent/settings.ts";
 import { durationMs } from "../datastore/duration.ts";
+import { idleReason } from "./idle_parameters.ts";
 import { type HealthParts, type HealthServer, serveHealth, type ServeSettings } from "./health.ts";
 
 /** Felix's parameters of health, metrics and log. */
@@ -144,6 +146,18 @@ export class Serving implements AsyncDisposable {
   }
 }
 
+/** Fields of FelixConfigurations in force that ask for what is not there. */
+export function idleSettings(
+  { configurations = [] }: SettingSources,
+): { object: string; setting: string; why: string }[] {
+  return configurations.flatMap(({ name, spec }) =>
+    Object.entries(spec).flatMap(([setting, value]) => {
+      const why = idleReason(parameterOf(setting), value);
+      return why === undefined ? [] : [{ object: `FelixConfiguration:${name}`, setting, why }];
+    })
+  );
+}
+
 /** What follows the settings of health, metrics and log. */
 export interface ServingDeps {
   mirror: Pick<Mirror, "changes">;
@@ -168,6 +182,9 @@ export async function followServing(deps: ServingDeps): Promise<void> {
     first = false;
     const { settings, problems } = servingSettings(felix.sources());
     for (const [object, why] of problemsByObject(problems)) log.warn("setting not understood", { object, why });
+    for (const { object, setting, why } of idleSettings(felix.sources())) {
+      log.warn("setting does nothing here", { object, setting, why });
+    }
     deps.level(settings.logLevel);
     deps.processMetrics(settings.processMetrics);
     await serving.want(settings);

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { partTimeouts, servingSettings } from "./serving.ts";
+import { idleSettings, partTimeouts, servingSettings } from "./serving.ts";
 
 const of = (spec: Record<string, unknown>, env: Record<string, string> = {}) =>
   servingSettings({ env: (name) => env[name], configurations: [{ name: "default", spec }] });
@@ -33,4 +33,21 @@ Deno.test("health timeouts are said by Felix's names of its loops, or by ours", 
   const said = of({}, { FELIX_HEALTHTIMEOUTOVERRIDES: "CalculationGraph=45s,policy=2m" }).settings;
   assert.deepEqual([...partTimeouts(said)], [["policy calculation", 45_000], ["policy", 120_000]]);
   assert.equal(of({ healthTimeoutOverrides: [{ name: "x", timeout: "soon" }] }).problems.length, 1);
+});
+
+Deno.test("fields that do nothing here are told, unless they say what is so anyway", () => {
+  const spec = {
+    ...{ nftablesMode: "Auto", bpfEnabled: false, wireguardEnabled: false, bpfLogLevel: "", logPrefix: "x" },
+    ...{ routeSource: "CalicoIPAM", floatingIPs: "Disabled", usageReportingEnabled: false },
+  };
+  assert.deepEqual(idleSettings({ env: () => undefined, configurations: [{ name: "default", spec }] }), []);
+  const asking = {
+    nftablesMode: "Enabled",
+    wireguardEnabled: true,
+    bpfEnabled: true,
+    routeTableRanges: [{ min: 1, max: 9 }],
+  };
+  const told = idleSettings({ env: () => undefined, configurations: [{ name: "node.n1", spec: asking }] });
+  assert.deepEqual(told.map((t) => t.setting), Object.keys(asking));
+  assert.ok(told.every((t) => t.object === "FelixConfiguration:node.n1" && t.why.length > 5));
 });

@@ -1,5 +1,6 @@
 import { Problem } from "../lib/problem.ts";
 import { isFelixParameter } from "./felix_parameters.ts";
+import { idleReason } from "./idle_parameters.ts";
 
 /** Where the settings file lies unless TORTIE_CONFIG_FILE says otherwise. */
 export const settingsFile = "/etc/tortie/tortie.yaml";
@@ -157,7 +158,11 @@ function objection(
   isFelixParameter: (name: string) => boolean = () => true,
 ): string | undefined {
   if (!setting) {
-    if (/^FELIX_/i.test(name)) return isFelixParameter(name.slice(6)) ? undefined : "Felix has no such parameter";
+    if (/^FELIX_/i.test(name)) {
+      if (!isFelixParameter(name.slice(6))) return "Felix has no such parameter";
+      const why = idleReason(name.slice(6), value);
+      return why && `it does nothing here: ${why}`;
+    }
     if (foreign && (!ownPrefixes.test(name) || serviceVariable.test(name))) return undefined;
     return "there is no such setting";
   }

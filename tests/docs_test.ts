@@ -1,5 +1,8 @@
 import assert from "node:assert/strict";
+import { parameterOf } from "../agent/settings.ts";
+import { felixFields } from "../datastore/kinds/felix_configuration.ts";
 import { runOk } from "../lib/process.ts";
+import { idleParameters } from "../node/idle_parameters.ts";
 
 const root = new URL("..", import.meta.url).pathname;
 
@@ -94,3 +97,14 @@ function walk(folder: string): string[] {
     return /^(\.git|\.cache|build|dist|node_modules)$/.test(e.name) ? [] : walk(path);
   });
 }
+
+Deno.test("every parameter of Felix has one row in docs/felix_parameters.md, and those that do nothing say why in the code, too", async () => {
+  const page = await Deno.readTextFile(`${root}docs/felix_parameters.md`);
+  const rows = [...page.matchAll(/^\| (\w+) \| (.*?) \|/gm)].filter((r) => r[1] !== "parameter");
+  const documented = rows.map((r) => r[1]!.toLowerCase());
+  assert.deepEqual(documented.filter((name, i) => documented.indexOf(name) !== i), []);
+  const fields = felixFields.filter((f) => !/^(bpf|nodeSelector$)/.test(f)).map((f) => parameterOf(f).toLowerCase());
+  assert.deepEqual(fields.filter((name) => !documented.includes(name)), []);
+  const idle = rows.filter((r) => r[2] === "–").map((r) => r[1]);
+  assert.deepEqual(idle, Object.keys(idleParameters));
+});

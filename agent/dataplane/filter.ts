@@ -40,6 +40,9 @@ export interface FilterRules {
   /** Our rules go to the end of the kernel's chains, not to their top. */
   append: boolean;
   maxSetSize: number;
+  /** Between two looks at all tables, and all sets; undefined or 0 = changes are noticed when they happen. */
+  refreshMs?: number;
+  setRefreshMs?: number;
 }
 
 /** What `ctl node status` shows of policy in the kernel. */
@@ -78,6 +81,8 @@ export class Filter implements AsyncDisposable {
   readonly #changed = new Pulse();
   readonly #startedMs: number;
   #maxSetSize: number | undefined;
+  #refreshedAtMs: number;
+  #setsRefreshedAtMs: number;
   readonly #wake: Wake;
   /** What the kernel's own chains were last wanted for. */
   #rules: FilterRules | undefined;
@@ -108,7 +113,7 @@ export class Filter implements AsyncDisposable {
       );
     }
     this.#waiters = new Waiters(clock, () => this.#wake.call());
-    this.#startedMs = clock.monotonicMs();
+    this.#startedMs = this.#refreshedAtMs = this.#setsRefreshedAtMs = clock.monotonicMs();
     metrics.onCollect(() => this.#collect());
     options.health.register("policy", 10 * heartbeatMs);
     this.#tasks = [this.#run(), this.#follow()];
@@ -273,6 +278,7 @@ export class Filter implements AsyncDisposable {
     const began = this.#options.clock.monotonicMs();
     const sets = [...this.#sets.values()], tables = [...this.#tables.values()];
     this.#checkSets(sets);
+    this.#refresh(sets, tables);
     await Promise.all(tables.map((t) => t.look()));
     // While rules change, sets allow nothing that they did not allow before: not to the old rules, not to the new ones.
     const phase = tables.some((t) => t.rewrites(decides)) ? "close" : "make";
@@ -290,6 +296,22 @@ export class Filter implements AsyncDisposable {
     metrics.observe("felix_int_dataplane_apply_time_seconds", (clock.monotonicMs() - began) / 1000);
     if (reports.some((r) => r.failed.size > 0)) metrics.add("felix_int_dataplane_failures");
     this.#changed.beat();
+  }
+
+  /** Looks at everything where somebody asks for that. */
+  #refresh(sets: IpSets[], tables: IptablesTable[]): void {
+    const now = this.#options.clock.monotonicMs();
+    const { refreshMs, setRefreshMs } = this.#rules ?? {};
+    const isDue = (at: number, periodMs: number | undefined) =>
+      periodMs !== undefined && periodMs > 0 && now >= at + periodMs;
+    if (isDue(this.#refreshedAtMs, refreshMs)) {
+      this.#refreshedAtMs = now;
+      for (const table of tables) table.doubt();
+    }
+    if (isDue(this.#setsRefreshedAtMs, setRefreshMs)) {
+      this.#setsRefreshedAtMs = now;
+      for (const one of sets) one.doubt();
+    }
   }
 
   /** The kernel tells of no change of a set. A look before each write would cost more than most writes. */

@@ -1,5 +1,6 @@
 import {
   bits,
+  type Cidr,
   cidrOf,
   type Family,
   formatIp,
@@ -47,6 +48,8 @@ export class FactInputs {
   readonly #specs = new Map<string, Spec>();
   /** Pairs of external and internal address, by the key of the endpoint. */
   readonly #nats = new Map<string, [string, string][]>();
+  /** Interface, and networks that may be its packets' sources beside its own addresses, by the key of the endpoint. */
+  readonly #spoofs = new Map<string, [string, Cidr[]]>();
 
   constructor(node: string, env: (name: string) => string | undefined) {
     this.#node = node;
@@ -66,7 +69,9 @@ export class FactInputs {
       }
     }
     for (const key of deleted) {
-      for (const map of [this.#pools, this.#nodes, this.#specs, this.#nats]) changed = map.delete(key) || changed;
+      for (const map of [this.#pools, this.#nodes, this.#specs, this.#nats, this.#spoofs]) {
+        changed = map.delete(key) || changed;
+      }
     }
     return { changed, broken };
   }
@@ -100,12 +105,13 @@ export class FactInputs {
       })
     );
     const hosts = this.#hosts();
+    const interfaces = withoutExcluded(kernel.interfaces, p.interfaceExclude);
     const strangers = p.externalNodes.flatMap((text) => tryParseCidrOrIp(text) ?? []);
     return {
       settings,
       masqueradePools: pools.filter((pool) => pool.natOutgoing).map((pool) => pool.cidr),
       pools: pools.filter((pool) => pool.uses.some((use) => use !== "LoadBalancer")).map((pool) => pool.cidr),
-      ownAddresses: kernel.interfaces.flatMap((i) => i.addresses),
+      ownAddresses: interfaces.flatMap((i) => i.addresses),
       allHosts: [...hosts.map(({ ip }) => cidrOf(ip, bits(ip.v))), ...strangers],
       vxlanHosts: [
         ...hosts.filter(({ node, vteps }) => node !== this.#node && vteps).map(({ ip }) => cidrOf(ip, bits(ip.v))),
@@ -113,7 +119,8 @@ export class FactInputs {
       ],
       serviceCidrs: this.#serviceCidrs(),
       floatingIps: this.#floatingIps(p.floatingIps),
-      interfaces: kernel.interfaces,
+      interfaces,
+      spoofs: p.sourceSpoofing ? new Map([...this.#spoofs.values()].sort()) : new Map(),
     };
   }
 
@@ -134,8 +141,22 @@ export class FactInputs {
     const resource = decodeResource(kv);
     if (!resource || isUndecodable(resource)) throw new Error(resource?.why ?? "no resource has such a key");
     const spec = isObject(resource.spec) ? resource.spec as Spec : {};
-    if (parsed.kind === "WorkloadEndpoint") return this.#readNats(kv.key, spec);
+    if (parsed.kind === "WorkloadEndpoint") {
+      const spoofs = this.#readSpoofs(kv.key, spec);
+      return this.#readNats(kv.key, spec) || spoofs;
+    }
     (parsed.kind === "Node" ? this.#nodes : this.#specs).set(kv.key, spec);
+    return true;
+  }
+
+  #readSpoofs(key: string, spec: Spec): boolean {
+    const nets = (Array.isArray(spec.allowSpoofedSourcePrefixes) ? spec.allowSpoofedSourcePrefixes : []).map((text) => {
+      const net = tryParseCidrOrIp(String(text));
+      if (!net) throw new Error(`spec.allowSpoofedSourcePrefixes: "${text}" is not a network`);
+      return net;
+    });
+    if (nets.length === 0) return this.#spoofs.delete(key);
+    this.#spoofs.set(key, [String(spec.interfaceName), nets]);
     return true;
   }
 
@@ -188,4 +209,10 @@ export class FactInputs {
   #floatingIps(enabled: boolean): Map<string, string> {
     return enabled ? new Map([...this.#nats.values()].flat().sort()) : new Map();
   }
+}
+
+/** Addresses of these interfaces say nothing: services' on `kube-ipvs0`, for one. */
+function withoutExcluded(interfaces: readonly HostInterface[], patterns: readonly string[]): HostInterface[] {
+  const excluded = patterns.map((p) => new RegExp(p));
+  return interfaces.map((i) => (excluded.some((e) => e.test(i.name)) ? { ...i, addresses: [] } : i));
 }

@@ -1,3 +1,4 @@
+import { type Cidr, type Family, formatCidr } from "../../lib/ip.ts";
 import { type Action, type Chain, type Match, type NetfilterSettings, type NetRule, rule as line } from "./model.ts";
 
 /** `cali-nat-outgoing`: packets of pools with natOutgoing that leave all pools get the host's address. */
@@ -54,4 +55,19 @@ export function dscpChain(entries: { addresses: string; value: number }[]): Chai
     name: "cali-egress-dscp",
     rules: entries.map((e) => line([{ is: "net", side: "source", net: e.addresses }], { is: "dscp", value: e.value })),
   };
+}
+
+/**
+ * `cali-rpf-skip`: packets that a workload may send with another source than its own.
+ * Source: Calico's felix/dataplane/linux/endpoint_mgr.go (WorkloadSourceSpoofing).
+ */
+export function spoofChain(spoofs: ReadonlyMap<string, readonly Cidr[]>, family: Family): Chain {
+  const rules = [...spoofs].flatMap(([name, nets]) =>
+    nets.filter((net) => net.v === family).map((net) =>
+      line([{ is: "interface", direction: "in", name }, { is: "net", side: "source", net: formatCidr(net) }], {
+        is: "accept",
+      })
+    )
+  );
+  return { name: "cali-rpf-skip", rules };
 }

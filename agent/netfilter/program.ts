@@ -25,7 +25,14 @@ import {
 import { type HostInterface, hostInterfaces } from "./host_interfaces.ts";
 import type { Chain, NetfilterSettings, Table } from "./model.ts";
 import { anyInterface, isInlined, type PolicyGroup, setName } from "./names.ts";
-import { dscpChain, floatingInChain, floatingOutChain, natOutgoingChain, serviceLoopChain } from "./nat_chains.ts";
+import {
+  dscpChain,
+  floatingInChain,
+  floatingOutChain,
+  natOutgoingChain,
+  serviceLoopChain,
+  spoofChain,
+} from "./nat_chains.ts";
 import { OwnedChains, type PlacedChain, type TableChange } from "./owned_chains.ts";
 import { policyChains, profileChains } from "./policy_chains.ts";
 import { SetUses } from "./set_uses.ts";
@@ -47,6 +54,8 @@ export interface FilterFacts {
   serviceCidrs: readonly string[];
   /** Internal address by external one. */
   floatingIps: ReadonlyMap<string, string>;
+  /** Networks that may be sources of a workload's packets beside its own addresses, by interface; default none. */
+  spoofs?: ReadonlyMap<string, readonly Cidr[]>;
   interfaces: readonly HostInterface[];
 }
 
@@ -358,7 +367,7 @@ export class FilterProgram {
       place("nat", floatingOutChain(byInternal)),
       place("filter", serviceLoopChain([...facts.serviceCidrs], s)),
       place("mangle", dscpChain([])),
-      place("raw", { name: "cali-rpf-skip", rules: [] }),
+      place("raw", spoofChain(facts.spoofs ?? new Map(), s.family)),
     ];
   }
 }

@@ -10,6 +10,7 @@ import {
   integer,
   interfacePrefixes,
   milliseconds,
+  namePatterns,
   type Read,
   resolveSettings,
   type Row,
@@ -53,7 +54,12 @@ export interface FilterParameters {
   floatingIps: boolean;
   /** Tracked flows that policy denies are ended. */
   cutDeniedFlows: boolean;
-  refreshMs: number;
+  interfaceExclude: readonly string[];
+  /** Endpoints may send from the networks that they are allowed to. */
+  sourceSpoofing: boolean;
+  /** Between two looks at everything, asked for or not; 0 = never. */
+  refreshMs: number | undefined;
+  setRefreshMs: number | undefined;
 }
 
 /** A name of an interface; ends in `+` when it is the beginning of names. */
@@ -66,6 +72,11 @@ const portRange: Read<PortRange | undefined> = (value) => {
   if (!parts) return undefined;
   const min = Number(parts[1]), max = Number(parts[2] ?? parts[1]);
   return min <= max && max <= 65535 ? { min, max } : undefined;
+};
+
+const spoofing: Read<boolean> = (value) => {
+  const said = word("any", "disabled")(value);
+  return said && said === "any";
 };
 
 const rate: Read<string | undefined> = (value) =>
@@ -109,7 +120,11 @@ const rows: { [K in keyof FilterParameters]: Row<FilterParameters[K]> } = {
   ipv6: ["ipv6Support", flag, true],
   floatingIps: ["floatingIPs", enabled, false],
   cutDeniedFlows: ["tortieCutDeniedFlows", flag, false],
-  refreshMs: ["iptablesRefreshInterval", milliseconds, 180_000],
+  interfaceExclude: ["interfaceExclude", namePatterns, ["^kube-ipvs0$"]],
+  sourceSpoofing: ["workloadSourceSpoofing", spoofing, false],
+  // Changes of others are noticed when they happen: nothing is read periodically unless somebody asks for it.
+  refreshMs: ["iptablesRefreshInterval", milliseconds, undefined],
+  setRefreshMs: ["ipsetsRefreshInterval", milliseconds, undefined],
 };
 
 /** Resolves the parameters; a mark mask with too few bits counts as not understood. */

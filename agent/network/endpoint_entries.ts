@@ -38,8 +38,9 @@ export class EndpointMemory {
     const known = this.#made.get(endpoint);
     const { name, index, up } = on;
     if (known && known.on.name === name && known.on.index === index && known.on.up === up) return known.entries;
+    const sources = settings.sourceSpoofing && endpoint.spoofs ? "0" : rpFilter;
     const entries: MadeEntries = {
-      sysctls: hostSideSysctls(name, familiesOf(endpoint), rpFilter).map((s) => [sysctlKey(index, s.path), s]),
+      sysctls: hostSideSysctls(name, familiesOf(endpoint), sources).map((s) => [sysctlKey(index, s.path), s]),
       routes: up ? endpointRoutes(endpoint, on, settings) : [],
       neighbours: (up ? endpointNeighbours(endpoint, on) : []).map((n) => [neighbourKey(n), n]),
     };

@@ -256,7 +256,7 @@ function resourceOf(kv: KeyValue): Resource {
 
 /** An endpoint from its resource. @throws Error naming the field that cannot be understood. */
 export function endpointOf(key: string, { spec }: Resource): LocalEndpoint {
-  const { interfaceName, mac, ipNetworks, ipNATs } = spec;
+  const { interfaceName, mac, ipNetworks, ipNATs, allowSpoofedSourcePrefixes } = spec;
   if (typeof interfaceName !== "string" || interfaceName === "") throw new Error("spec.interfaceName: missing");
   if (mac && !tryParseMac(String(mac))) throw new Error(`spec.mac: "${mac}" is not a MAC address`);
   return {
@@ -264,6 +264,7 @@ export function endpointOf(key: string, { spec }: Resource): LocalEndpoint {
     interfaceName,
     mac: mac ? String(mac).toLowerCase().replaceAll("-", ":") : undefined,
     nets: listOf(ipNetworks).map((net, i) => readAs(tryParseCidrOrIp, net, `spec.ipNetworks[${i}]`)),
+    ...(listOf(allowSpoofedSourcePrefixes).length > 0 && { spoofs: true }),
     floatingIps: listOf(ipNATs).map((nat, i) =>
       readAs(tryParseIp, (nat as Spec | null)?.externalIP, `spec.ipNATs[${i}].externalIP`)
     ),

@@ -12,6 +12,7 @@ import {
   type Row,
   type SettingProblem,
   type SettingSources,
+  word,
 } from "../settings.ts";
 
 /** NetworkSettings with one value a parameter. */
@@ -28,6 +29,11 @@ const clusterRoutes: Read<string | undefined> = (value) =>
     w.toLowerCase() === String(value).toLowerCase()
   );
 
+const spoofing: Read<boolean> = (value) => {
+  const said = word("any", "disabled")(value);
+  return said && said === "any";
+};
+
 /** Felix's parameters that the network needs. */
 const rows: { [K in keyof Flat]-?: Row<Flat[K]> } = {
   interfacePrefixes: ["interfacePrefix", interfacePrefixes, ["cali"]],
@@ -39,6 +45,7 @@ const rows: { [K in keyof Flat]-?: Row<Flat[K]> } = {
   source4: ["deviceRouteSourceAddress", address(4), undefined],
   source6: ["deviceRouteSourceAddressIPv6", address(6), undefined],
   floatingIps: ["floatingIPs", enabled, false],
+  sourceSpoofing: ["workloadSourceSpoofing", spoofing, false],
   ipForwarding: ["ipForwarding", enabled, true],
   ipv6: ["ipv6Support", flag, true],
   mtuInterfacePattern: ["mtuIfacePattern", pattern, "^((en|wl|ww|sl|ib)[Pcopsvx].*|(eth|wlan|wwan).*)"],

@@ -17,6 +17,7 @@ Deno.test("without any configuration the settings are Calico's defaults", () => 
     source4: undefined,
     source6: undefined,
     floatingIps: false,
+    sourceSpoofing: false,
     ipForwarding: true,
     ipv6: true,
     mtuInterfacePattern: "^((en|wl|ww|sl|ib)[Pcopsvx].*|(eth|wlan|wwan).*)",
