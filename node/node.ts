@@ -52,6 +52,7 @@ export async function runNode(parts: NodeParts): Promise<void> {
       processMetrics: (enabled) => void (ofProcess.enabled = enabled),
     }),
   ];
+  if (datastore.keep) loops.push(datastore.keep(signal));
   let dataplaneReady: Promise<void> | undefined;
   if (roles.agent) {
     const { startAgent } = await import("./agent_part.ts");
