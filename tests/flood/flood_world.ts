@@ -29,6 +29,8 @@ export class FloodWorld implements AsyncDisposable {
   /** IPv4 and IPv6 address of a pod that is there. */
   readonly addresses = new Map<PodName, string[]>();
   readonly #env: Record<string, string>;
+  /** Of the last commit. */
+  #revision = 0;
 
   private constructor(
     readonly agent: AgentWorld,
@@ -96,12 +98,22 @@ export class FloodWorld implements AsyncDisposable {
   /** Writes all of it in one transaction. */
   async commit({ put = [], del = [] }: Writes): Promise<void> {
     const keyOf = (r: Resource) => base64(resourceKey(r.kind, r.metadata.name, r.metadata.namespace));
-    await this.#etcd("txn", {
+    const { header } = await this.#etcd("txn", {
       success: [
         ...del.map((r) => ({ request_delete_range: { key: keyOf(r) } })),
         ...put.map((r) => ({ request_put: { key: keyOf(r), value: base64(JSON.stringify(r)) } })),
       ],
-    });
+    }) as { header: { revision: string } };
+    this.#revision = Number(header.revision);
+  }
+
+  /** Waits until the agent has taken in the last commit, and has nothing to write. */
+  async caughtUp(): Promise<void> {
+    await wait(`the agent to be at revision ${this.#revision}`, async () => {
+      const { body } = await this.agent.get("/v1/status");
+      const { revision, policy } = body as { revision?: string | number; policy?: { inSync: boolean } };
+      return Number(revision) >= this.#revision && policy?.inSync;
+    }, { deadlineMs: 20_000 });
   }
 
   /** Changes labels and other fields of a pod's endpoint. */
