@@ -1,6 +1,7 @@
 import { rfc3339 } from "../lib/clock.ts";
 import { readIfThere, writeDurably } from "../lib/durable_file.ts";
 import { bits, formatIp, formatMac } from "../lib/ip.ts";
+import type { Metrics } from "../lib/metrics.ts";
 import { listLinks } from "../kernel/rtnetlink/link.ts";
 import { listRoutes, table } from "../kernel/rtnetlink/route.ts";
 import { RtSocket } from "../kernel/rtnetlink/socket.ts";
@@ -30,7 +31,7 @@ export interface AgentPart {
 
 /** Interfaces, addresses and routes of this node's endpoints, and the server for CNI calls. */
 export async function startAgent(shared: Shared, cleanup: AsyncDisposableStack): Promise<AgentPart> {
-  const { settings, mirror, store, node, clock, health, signal, stateDir, runDir } = shared;
+  const { settings, mirror, store, node, clock, health, metrics, signal, stateDir, runDir } = shared;
   const log = shared.log.child("agent");
   const dataplane = cleanup.use(
     Dataplane.start({ clock, random: Math.random, log: log.child("dataplane"), health, mtuFile: calicoMtuFile }),
@@ -74,6 +75,7 @@ export async function startAgent(shared: Shared, cleanup: AsyncDisposableStack):
     recordsSinceMs: await recordsSince(shared),
     log: log.child("collector"),
   }, signal);
+  metrics.onCollect(() => collectPorts(dataplane, metrics));
   const status = startStatus({ ...shared, refusals }, { dataplane, policy }, cleanup);
   return {
     loops: [agent, policy.done, lifecycle.run(signal), collector, keepTunnelAddresses(shared, allocator), status],
@@ -94,6 +96,15 @@ function appliedAfter(ready: Promise<void>, dataplane: Dataplane): Pick<Dataplan
       if (open) dataplane.apply(desired);
     },
   };
+}
+
+/** Routes under Felix's name, and what of the network is not as wanted. */
+function collectPorts(dataplane: Dataplane, metrics: Metrics): void {
+  for (const { name, wanted, failed } of dataplane.status().ports) {
+    metrics.set("tortie_not_in_sync", failed.length, { port: name });
+    const routes = /^routes ip(4|6) table (\d+)$/.exec(name);
+    if (routes) metrics.set("felix_route_table_num_routes", wanted, { table: `IPv${routes[1]}:${routes[2]}` });
+  }
 }
 
 /** Random values of new endpoints. */

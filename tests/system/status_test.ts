@@ -34,6 +34,37 @@ async function leaseOf(world: AgentWorld): Promise<string> {
   return BigInt(/"lease":(\d+)/.exec(answer)![1]!).toString(16); // more digits than a number holds
 }
 
+/** Metrics are switched on while it runs, and tell of the pod under Felix's names. */
+async function metricsTell(world: AgentWorld): Promise<void> {
+  await world.put({
+    kind: "FelixConfiguration",
+    metadata: { name: "node.alder", ...named },
+    spec: { prometheusMetricsEnabled: true },
+  });
+  const read = async () => (await world.host.run("curl", ["-sS", "http://127.0.0.1:9099/metrics"])).stdout;
+  await wait("metrics", async () => /^felix_active_local_endpoints 2$/m.test(await read()));
+  const all = await read();
+  const expected = [
+    /^felix_resync_state 3$/m,
+    /^felix_host\{host="alder"\} 1$/m,
+    /^felix_cluster_num_workload_endpoints 1$/m,
+    /^felix_iptables_chains\{ip_version="4",table="filter"\} [1-9]/m,
+    /^felix_iptables_rules\{ip_version="6",table="raw"\} [1-9]/m,
+    /^felix_iptables_restore_calls [1-9]/m,
+    /^felix_iptables_restore_errors 0$/m,
+    /^felix_ipsets_calico\{ip_version="4"\} [1-9]/m,
+    /^felix_int_dataplane_apply_time_seconds_count [1-9]/m,
+    /^felix_int_dataplane_failures 0$/m,
+    /^felix_calc_graph_updates_processed\{type="model.WorkloadEndpointKey"\} [1-9]/m,
+    /^felix_route_table_num_routes\{table="IPv4:254"\} [1-9]/m,
+    /^process_resident_memory_bytes [1-9]/m,
+    /^process_cpu_seconds_total 0?\.?[0-9]/m,
+    /^process_open_fds [1-9]/m,
+    /^tortie_objects_refused 0$/m,
+  ];
+  for (const pattern of expected) match(all, pattern);
+}
+
 Deno.test("agent and endpoints are told in etcd and files, and nothing stale stays", async (t) => {
   await using world = await makeAgentWorld("st");
   await putCluster(world, "alder", [{ name: "p4", cidr: "10.89.0.0/20", blockSize: 28 }]);
@@ -46,7 +77,7 @@ Deno.test("agent and endpoints are told in etcd and files, and nothing stale sta
   const workload = `${root}/workload/cni/default%2fc1/endpoint/eth0`;
   const file = "cni default%2Fc1 eth0";
   const up = '{"status":"up"}', down = '{"status":"down"}';
-  await world.start();
+  await world.start({ env: { FELIX_PROMETHEUSMETRICSPORT: "9099", FELIX_HEALTHPORT: "9098" } });
 
   await t.step("host endpoints: up, and error without an interface", async () => {
     await becomes(world, `${hosts}/eth`, up);
@@ -66,6 +97,7 @@ Deno.test("agent and endpoints are told in etcd and files, and nothing stale sta
     const written = JSON.parse(await Deno.readTextFile(`${world.dir}/endpoint-status/${file}`));
     match(written.ifaceName, /^cali/);
     match(written.ipv4Nets[0], /^10\.89\.\d+\.\d+\/32$/);
+    await metricsTell(world);
     await pod.ip("link set eth0 down");
     await becomes(world, workload, down);
     await wait("its file to go", async () => !(await filesOf(world)).includes(file));
