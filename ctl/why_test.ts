@@ -53,6 +53,7 @@ const cluster: [string, unknown][] = [
     ],
   }),
   plain("hostendpoints", "HostEndpoint", "h2", { node: "n2", interfaceName: "eth0", expectedIPs: ["192.0.2.2"] }),
+  plain("hostendpoints", "HostEndpoint", "h3", { node: "n3", expectedIPs: ["198.51.100.3"] }),
 ];
 
 const why = (...args: string[]) => ctl("", "why", ...args);
@@ -132,6 +133,13 @@ Deno.test("why tells of failsafe ports, host endpoints, and what nobody polices"
   assert.deepEqual(await hops("h2", "203.0.113.7", "udp/53"), ["allow", "failsafe", "eth0", 1]);
   assert.deepEqual(await hops("n2", "shop/db", "tcp/1"), ["allow", "the host reaches its own workloads", undefined, 0]);
   assert.deepEqual(await hops("shop/db", "n2", "icmp"), ["deny", "DefaultEndpointToHostAction", undefined, 0]);
+  // An address that only a host endpoint tells of.
+  assert.deepEqual(await hops("203.0.113.7", "198.51.100.3", "tcp/80"), [
+    "deny",
+    "no profile matched",
+    "?198.51.100.3",
+    1,
+  ]);
   // NAT: the other node sees the first one's address.
   assert.deepEqual((JSON.parse((await why("web", "192.0.2.2", "tcp/22", "-o", "json")).text)).assumed.length, 3);
 });
@@ -170,7 +178,7 @@ Deno.test("diff tells pairs and ports whose verdict changes, and why; it writes 
     assert.equal(stored, false);
     assert.match(
       text,
-      /shop\/n1-k8s-web-eth0 -> \S*shop\/n2-k8s-db-eth0: TCP 5432: ALLOWED -> DENIED\n  before: decided in tier default by rule 1 of GlobalNetworkPolicy:db .*\n  after:  decided by the end of tier default/,
+      /shop\/n1-k8s-web-eth0 -> \S*shop\/n2-k8s-db-eth0: TCP 5432: ALLOWED -> DENIED\n {2}before: decided in tier default by rule 1 of GlobalNetworkPolicy:db .*\n {2}after: {2}decided by the end of tier default/,
     );
     assert.match(text, /203\.0\.113\.254 -> \S*db-eth0: TCP 8080: DENIED -> ALLOWED/);
     assert.doesNotMatch(text, /-> \S*web-eth0/);

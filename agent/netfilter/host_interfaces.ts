@@ -18,12 +18,13 @@ export interface HostInterfaces {
 /**
  * Finds the host endpoint of each interface: one with its name, or one without a name that expects one of its addresses.
  * Of several the smallest id wins, whatever way it matched. Endpoints with a name stand for it even while the interface
- * does not exist, so that it is guarded from its first packet on.
+ * does not exist, so that it is guarded from its first packet on; workloads' interfaces are nobody's host interface.
  * Source: Calico's felix/dataplane/linux/endpoint_mgr.go.
  */
 export function hostInterfaces(
   endpoints: Iterable<PolicedEndpoint>,
   interfaces: readonly HostInterface[],
+  workloadPrefixes: readonly string[] = [],
 ): HostInterfaces {
   const named = new Map<string, PolicedEndpoint>();
   let wildcard: PolicedEndpoint | undefined;
@@ -33,7 +34,9 @@ export function hostInterfaces(
       wildcard ??= endpoint;
       continue;
     }
-    for (const name of namesOf(endpoint, interfaces)) if (!named.has(name)) named.set(name, endpoint);
+    for (const name of namesOf(endpoint, interfaces)) {
+      if (!named.has(name) && !workloadPrefixes.some((p) => name.startsWith(p))) named.set(name, endpoint);
+    }
   }
   return { named, wildcard };
 }

@@ -319,7 +319,11 @@ export class FilterProgram {
   }
 
   #hostChains(s: NetfilterSettings): PlacedChain[] {
-    const { named, wildcard } = hostInterfaces(this.#hosts.values(), this.#facts!.interfaces);
+    const { named, wildcard } = hostInterfaces(
+      this.#hosts.values(),
+      this.#facts!.interfaces,
+      s.interfacePrefixes,
+    );
     const place = (table: Table, chains: Chain[]) => chains.map((chain) => ({ family: s.family, table, chain }));
     const all: [string, PolicedEndpoint][] = [...named];
     if (wildcard) all.push([anyInterface, wildcard]);

@@ -4,6 +4,7 @@ import {
   cidrOf,
   contains,
   type Family,
+  formatIp,
   type Ip,
   type IpNet,
   tryParseIp,
@@ -68,7 +69,7 @@ export class World {
     this.sources = new Map(inputs.flatMap((i) => (i.is === "policy" || i.is === "profile" ? [...i.sets] : [])));
     this.#profileLabels = new Map(inputs.flatMap((i) => (i.is === "profile" ? [[i.name, i.labels]] : [])));
     this.pools = stored.flatMap((kv) => poolOf(kv) ?? []);
-    this.nodes = new Map(stored.flatMap((kv) => nodeOf(kv) ?? []).map((n) => [n.name, n]));
+    this.nodes = new Map(stored.flatMap((kv) => nodeOf(kv) ?? []).map((n) => [n.name, this.#withExpected(n)]));
   }
 
   /** A policy's, profile's or endpoint's input; undefined for what cannot be used. */
@@ -108,7 +109,19 @@ export class World {
 
   /** A node, also one that has only endpoints. */
   node(name: string): NodeFacts {
-    return this.nodes.get(name) ?? { name, addresses: [], interfaces: [] };
+    return this.nodes.get(name) ?? this.#withExpected({ name, addresses: [], interfaces: [] });
+  }
+
+  /** Addresses that only host endpoints tell of are taken to be there, each on an interface called after it. */
+  #withExpected(node: NodeFacts): NodeFacts {
+    const expected = this.subjects.filter((s) => s.is === "host" && s.node === node.name && s.interfaceName === "")
+      .flatMap((s) => s.nets).filter((n) => n.len === bits(n.v));
+    const isKnown = (ip: Ip) => node.interfaces.some((i) => i.addresses.some((a) => isAt(a, ip)));
+    const more = expected.filter((n) => !isKnown(n)).map((n): HostInterface => ({
+      name: `${unnamedInterface}${formatIp(n)}`,
+      addresses: [{ v: n.v, n: n.n }],
+    }));
+    return more.length === 0 ? node : { ...node, interfaces: [...node.interfaces, ...more] };
   }
 
   /** What decides on a node about packets of a version. */
@@ -126,7 +139,7 @@ export class World {
     const hosts = [...state.endpoints.values()].filter((e) => e.kind === "host");
     return {
       ...{ node, state, settings: { ...settings, family }, serviceCidrs: facts.serviceCidrs },
-      hosts: hostInterfaces(hosts, this.node(node).interfaces),
+      hosts: hostInterfaces(hosts, this.node(node).interfaces, settings.interfacePrefixes),
     };
   }
 

@@ -60,6 +60,9 @@ export class HostNetwork implements AsyncDisposable {
       { name: "p4", cidr: "10.65.0.0/16", blockSize: 26 },
       { name: "p6", cidr: "fd00:65::/64", blockSize: 122 },
     ]);
+    // What start-up would write: who asks from afar knows interfaces by it.
+    const interfaces = (["left", "right"] as const).map((n) => ({ name: sides[n], addresses: addressesAt(n, 1) }));
+    await world.put({ kind: "Node", metadata: { name: "alder" }, spec: { interfaces } });
     const lax = ["net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0"];
     await world.host.runOk("sysctl", ["-qw", ...forwards, ...talkative, ...lax]);
     const ends = new Map<string, End>();

@@ -313,6 +313,13 @@ export const situations: Record<string, Situation> = {
     arrive: ["pod > host tcp 80"],
     not: ["left > host tcp 80"],
   },
+  "a host endpoint with a workload's interface means nothing": {
+    resources: [
+      hep("w", { interfaceName: "calisandbox" }),
+      gnp("f", { applyOnForward: true, types: ["Ingress", "Egress"], ingress: [deny], egress: [deny] }),
+    ],
+    arrive: ["pod > left tcp 80", "left > pod tcp 80", "host > pod tcp 80"],
+  },
   "deny action Reject tells the sender": {
     resources: [lan0, felix({ iptablesFilterDenyAction: "Reject" })],
     arrive: ["left > host tcp 22"],

@@ -1,9 +1,13 @@
 import assert from "node:assert/strict";
-import { parseIp } from "../../lib/ip.ts";
+import { type Ip, parseIp } from "../../lib/ip.ts";
+import { partiesOf, type Party, pathOf } from "../../agent/why/path.ts";
+import { World } from "../../agent/why/world.ts";
+import { resourcePrefix } from "../../datastore/kind.ts";
+import type { KeyValue } from "../../datastore/store.ts";
 import { wait } from "../lab/wait.ts";
 import { HostNetwork, type Stored } from "../packets/host_network.ts";
 import type { Frame } from "../packets/packet.ts";
-import { type Observation, type Probe, Prober, shown } from "../packets/prober.ts";
+import { type End, type Observation, type Probe, Prober, shown } from "../packets/prober.ts";
 import { allow, deny, felix, gnp, hep, open, type Situation, situations, tcpTo, tier } from "./_host_situations.ts";
 
 /** `left > host tcp 80`: from, to, protocol, port or ICMP type; in both families unless it says which. */
@@ -68,6 +72,32 @@ const wantedOf = ({ arrive = [], unanswered = [], not = [] }: Situation, isOpen 
   ...not.map((words) => ({ words, arrives: isOpen, answered: isOpen && !/icmp 13/.test(words) })),
 ];
 
+/** Asks what `ctl why` asks, of what is stored now; what is only forwarded from place to place is no node's. */
+async function predicted(net: HostNetwork, wanted: Wanted[]): Promise<number> {
+  const stored = [...await net.world.etcd.dump(resourcePrefix)].map(([key, value]) => ({ key, value, revision: 1n }));
+  const known = new World(stored as KeyValue[]);
+  const party = (end: End, address: Ip): Party =>
+    end.name === "host" ? { is: "host", node: "alder", address } : partiesOf(known, "", address)[0]!;
+  const lan = (end: End) => ({ left: "lan0", right: "lan1" })[end.name];
+  let asked = 0;
+  for (const { words, arrives } of wanted) {
+    for (const { from, to, frame } of probes(net, words)) {
+      if (lan(from) && lan(to)) continue;
+      const ends = { from: party(from, frame.src), to: party(to, frame.dst) };
+      const { verdict, stages } = pathOf(known, {
+        ...frame,
+        ...ends,
+        family: frame.src.v,
+        enters: lan(from),
+        leaves: lan(to),
+      });
+      assert.equal(verdict, arrives ? "allow" : "deny", `why, of ${words}: ${stages.at(-1)?.decider.by}`);
+      asked++;
+    }
+  }
+  return asked;
+}
+
 const podOpen: Stored = { kind: "Profile", metadata: { name: "net" }, spec: { ingress: [allow], egress: [allow] } };
 const baseline = [tier, podOpen, felix({ defaultEndpointToHostAction: "Accept" })];
 
@@ -78,14 +108,17 @@ Deno.test("host endpoints in named situations, by packets through the real agent
     await net.put(baseline);
     await fares(net, prober, Object.values(situations).flatMap((s) => wantedOf(s, true)));
   });
+  let asked = 0;
   for (const [name, situation] of Object.entries(situations)) {
     await t.step(name, async () => {
       const own = new Set(situation.resources.map((r) => r.kind + r.metadata.name));
       const felixes = own.has("FelixConfigurationdefault") ? [] : [felix({ defaultEndpointToHostAction: "Drop" })];
       await net.put([tier, podOpen, ...felixes, ...situation.resources]);
       await fares(net, prober, wantedOf(situation));
+      asked += await predicted(net, wantedOf(situation));
     });
   }
+  console.log(`${asked} packets fare as \`ctl why\` says from what is stored`);
   await t.step(
     "what is translated: preDNAT policy sees the port before, forward and egress policy the one after",
     async () => {
