@@ -33,6 +33,9 @@ export class PolicyHost implements AsyncDisposable {
     RtSocket.open()[Symbol.dispose]();
     const world = stack.use(await makeAgentWorld("bp"));
     const pods = stack.use(await makeNamespace("bp-pods"));
+    // Without a default route the kernel answers no pod that asks for its gateway.
+    await world.host.ip("addr add 192.0.2.1/24 dev eth0");
+    await world.host.ip("route add default via 192.0.2.2 dev eth0");
     const netns = openNetns(world.host.path);
     stack.defer(enterNetns(netns));
     netns[Symbol.dispose]();
