@@ -57,7 +57,7 @@ export const networkSet = (name: string, nets: string[], labels: Record<string, 
 export function remote(name: string, ip: string, labels: Record<string, string>): Resource {
   const endpoint = resource("WorkloadEndpoint", `birch-k8s-${name}-eth0`, {
     ...{ orchestrator: "k8s", node: "birch", containerID: name, pod: name, endpoint: "eth0" },
-    ...{ ipNetworks: [`${ip}/32`], profiles: [], interfaceName: `cali${name}` },
+    ...{ ipNetworks: [ip + "/32"], profiles: [], interfaceName: `cali${name}` },
   }, { ...labels, "projectcalico.org/namespace": "far", "projectcalico.org/orchestrator": "k8s" });
   return { ...endpoint, metadata: { ...endpoint.metadata, namespace: "far" } };
 }
