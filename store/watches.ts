@@ -169,13 +169,16 @@ class WatchStream {
 
   async #catchUpAll(): Promise<void> {
     while (!this.#over) {
+      if (this.call.backlog > slowClient) {
+        await this.call.drained();
+        continue;
+      }
       if (!this.history.settled()) return; // the commit that is due calls again
       const { revision } = this.history.numbers();
       const late = [...this.#watches.values()].filter((w) => w.next <= revision);
       if (late.length === 0) break;
       for (const watch of late) this.#readOn(watch);
-      if (this.call.backlog > slowClient) await this.call.drained();
-      else await Promise.resolve();
+      await Promise.resolve(); // others may speak in between
     }
     const { revision } = this.history.numbers();
     for (; this.#progressDue > 0; this.#progressDue--) {

@@ -54,7 +54,7 @@ const runStore = (file: string) =>
 Deno.test("10,000 acknowledged writes survive kill -9, five times", withLateTimer, async () => {
   await using store = await startStoreProcess();
   const acknowledged = new Map<string, string>();
-  let next = 0, dead = false;
+  let next = 0, acks = 0, dead = false;
   for (let kill = 1; kill <= 5; kill++) {
     const calls = new EtcdCalls(`127.0.0.1:${store.port}`);
     const until = 2_000 * kill;
@@ -64,12 +64,13 @@ Deno.test("10,000 acknowledged writes survive kill -9, five times", withLateTime
         const key = `/k/${next++ % 3_000}-${kill}`, value = `${next}`;
         const outcome = await put(calls, key, bytes(value));
         // The newest acknowledged value of a key must stand, or one that was sent later and not acknowledged.
-        if ("answer" in outcome) acknowledged.set(key, value);
-        else return;
+        if (!("answer" in outcome)) return;
+        acknowledged.set(key, value);
+        acks++;
       }
     };
     const writers = Promise.all(Array.from({ length: 50 }, writer));
-    await wait(`${until} writes`, () => next >= until && acknowledged.size > 0, { deadlineMs: 60_000, everyMs: 1 });
+    await wait(`${until} acknowledged writes`, () => acks >= until, { deadlineMs: 60_000, everyMs: 1 });
     await store.kill();
     dead = true;
     await writers;
@@ -79,7 +80,7 @@ Deno.test("10,000 acknowledged writes survive kill -9, five times", withLateTime
     const lost = [...acknowledged].filter(([key, value]) => Number(values.get(key) ?? -1) < Number(value));
     assert.deepEqual(lost, [], `after kill ${kill}`);
   }
-  assert.ok(next >= 10_000, `${next} writes`);
+  console.log(`  ${acks} of ${next} writes were acknowledged; none of those is lost`);
 });
 
 Deno.test("a damaged file is told and left as it is; one that is not ours too", async () => {
