@@ -14,6 +14,7 @@ export const pods = {
   c: { containerId: "fl-c", labels: { role: "client", client: "yes" } },
   d: { containerId: "fl-d", labels: { role: "client" } },
 } satisfies Record<string, { containerId: string; labels: Record<string, string> }>;
+/** A pod, by its letter. */
 export type PodName = keyof typeof pods;
 
 /** Addresses that c and d get. */
@@ -28,6 +29,7 @@ export const far = {
   stranger: "203.0.113.9",
 };
 
+/** A resource as it is stored; its uid is made of its kind and name. */
 export const resource = (kind: string, name: string, spec: object, labels: Record<string, string> = {}): Resource => ({
   apiVersion: "projectcalico.org/v3",
   kind,
@@ -35,11 +37,20 @@ export const resource = (kind: string, name: string, spec: object, labels: Recor
   spec: spec as Resource["spec"],
 });
 
-export const allow = { action: "Allow" }, deny = { action: "Deny" }, pass = { action: "Pass" };
+/** A rule that matches every packet. */
+export const allow = { action: "Allow" };
+/** A rule that matches every packet. */
+export const deny = { action: "Deny" };
+/** A rule that matches every packet. */
+export const pass = { action: "Pass" };
+/** The part of a rule that says protocol and destination ports. */
 export const to = (protocol: "UDP" | "TCP", ...ports: (number | string)[]) => ({ protocol, destination: { ports } });
+/** The part of a rule that says whose packets. */
 export const from = (selector: string) => ({ source: { selector } });
 
+/** A tier that ends in Deny. */
 export const tier = (name: string, order: number) => resource("Tier", name, { order, defaultAction: "Deny" });
+/** A global policy for what comes to the server, or to whom the selector says; its tier is the first word of its name. */
 export const ingress = (name: string, order: number, rules: object[], selector = "role == 'server'") =>
   resource("GlobalNetworkPolicy", name, {
     ...{ tier: name.split(".")[0], order, selector, types: ["Ingress"], ingress: rules },
@@ -48,8 +59,10 @@ const egress = (name: string, order: number, rules: object[], selector: string) 
   resource("GlobalNetworkPolicy", name, {
     ...{ tier: name.split(".")[0], order, selector, types: ["Egress"], egress: rules },
   });
+/** A profile that lets everything out. */
 export const profile = (name: string, rules: object[]) =>
   resource("Profile", name, { ingress: rules, egress: [allow] });
+/** A global network set. */
 export const networkSet = (name: string, nets: string[], labels: Record<string, string>) =>
   resource("GlobalNetworkSet", name, { nets }, labels);
 
@@ -73,6 +86,7 @@ export const webRules = {
   client: { ...allow, protocol: "UDP", source: { selector: "client == 'yes'" }, destination: { ports: [82] } },
   stage: { ...allow, protocol: "UDP", source: { selector: "stage == 'b'" }, destination: { ports: [86] } },
 };
+/** The server's policy. */
 export const web = (rules: object[] = Object.values(webRules), name = "default.web", selector?: string) =>
   ingress(name, 10, rules, selector);
 /** Closes ports 1000-1099 and whatever is given before. */
