@@ -7,7 +7,7 @@ import { kindPrefix } from "../datastore/keys.ts";
 import type { Changes, Mirror } from "../datastore/mirror.ts";
 import { parseEndpointName } from "../datastore/names.ts";
 import { Claims } from "./calc/claims.ts";
-import { readChanges } from "./calc/changes.ts";
+import { ChangeReader } from "./calc/changes.ts";
 import { FlowJudge } from "./calc/flow_judge.ts";
 import { Graph } from "./calc/graph.ts";
 import { isEmptyDelta } from "./calc/outputs.ts";
@@ -77,6 +77,7 @@ export function runPolicy(options: PolicyOptions): Policy {
 class PolicyLoop {
   readonly #options: PolicyOptions;
   readonly #graph: Graph;
+  readonly #reader = new ChangeReader();
   readonly #program = new FilterProgram();
   readonly #facts: FactInputs;
   #complete = false;
@@ -151,7 +152,7 @@ class PolicyLoop {
 
   async #take(changes: Changes): Promise<void> {
     const { refusals, clock, metrics } = this.#options;
-    const read = readChanges(changes);
+    const read = this.#reader.read(changes);
     for (let i = 0; i < read.changes.length; i += atOnce) {
       if (i > 0) await clock.sleep(0);
       const began = clock.monotonicMs();

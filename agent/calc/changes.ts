@@ -1,6 +1,7 @@
 import { decodeResource, isUndecodable } from "../../datastore/codec.ts";
 import { parseKey } from "../../datastore/keys.ts";
 import type { Changes } from "../../datastore/mirror.ts";
+import { closedPolicy } from "./closed_policy.ts";
 import type { GraphChange } from "./graph.ts";
 import { isUsed } from "./inputs.ts";
 
@@ -11,25 +12,40 @@ export interface ReadChanges {
 }
 
 /**
- * Reads a step of the mirror. An object is called as its key says, so that a delete finds what a put made. A value that is
- * no resource is left out: its last good version stays in force.
+ * Reads the steps of a mirror. An object is called as its key says, so that a delete finds what a put made. A value that is
+ * no resource is left out: its last good version stays in force. A policy that has none is closed.
  */
-export function readChanges({ set, deleted }: Pick<Changes, "set" | "deleted">): ReadChanges {
-  const changes: GraphChange[] = [];
-  const broken = new Map<string, string>();
-  for (const kv of set) {
-    const name = nameOf(kv.key);
-    if (!name) continue;
-    const resource = decodeResource(kv);
-    if (!resource) continue;
-    if (isUndecodable(resource)) broken.set(kv.key, resource.why);
-    else changes.push({ set: { ...resource, kind: name.kind, metadata: { ...resource.metadata, ...name.metadata } } });
+export class ChangeReader {
+  /** Keys that had a value which could be read. */
+  readonly #good = new Set<string>();
+
+  read({ set, deleted }: Pick<Changes, "set" | "deleted">): ReadChanges {
+    const changes: GraphChange[] = [];
+    const broken = new Map<string, string>();
+    for (const kv of set) {
+      const name = nameOf(kv.key);
+      if (!name) continue;
+      const resource = decodeResource(kv);
+      if (!resource) continue;
+      if (!isUndecodable(resource)) {
+        this.#good.add(kv.key);
+        changes.push({ set: { ...resource, kind: name.kind, metadata: { ...resource.metadata, ...name.metadata } } });
+        continue;
+      }
+      const closed = this.#good.has(kv.key) ? undefined : closedPolicy(name, kv.value);
+      if (closed) changes.push({ set: closed });
+      broken.set(
+        kv.key,
+        closed ? `${resource.why}; it has no good version, so what it selects is denied` : resource.why,
+      );
+    }
+    for (const key of deleted) {
+      const name = nameOf(key);
+      this.#good.delete(key);
+      if (name) changes.push({ delete: name });
+    }
+    return { changes, broken };
   }
-  for (const key of deleted) {
-    const name = nameOf(key);
-    if (name) changes.push({ delete: name });
-  }
-  return { changes, broken };
 }
 
 function nameOf(key: string): { kind: string; metadata: { name: string; namespace?: string } } | undefined {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { resourceKey } from "../../datastore/keys.ts";
-import { readChanges } from "./changes.ts";
+import { ChangeReader } from "./changes.ts";
 
 const kv = (key: string, value: string) => ({ key, value, revision: 1n, created: 1n });
 
@@ -11,7 +11,7 @@ Deno.test("an object is called as its key says, whatever its annotation says, so
     metadata: { name: "default.web", namespace: "shop" },
     spec: {},
   });
-  const { changes } = readChanges({ set: [kv(key, value)], deleted: [key] });
+  const { changes } = new ChangeReader().read({ set: [kv(key, value)], deleted: [key] });
   assert.deepEqual(changes.map((c) => ("set" in c ? c.set.metadata.name : c.delete.metadata.name)), [
     "default.web",
     "default.web",
@@ -20,6 +20,53 @@ Deno.test("an object is called as its key says, whatever its annotation says, so
 
 Deno.test("a value that is no resource is named by its key; kinds that policy does not use are left out", () => {
   const broken = resourceKey("Tier", "a"), pool = resourceKey("IPPool", "p");
-  const { changes, broken: named } = readChanges({ set: [kv(broken, "[]"), kv(pool, "{}")], deleted: [pool] });
+  const { changes, broken: named } = new ChangeReader().read({
+    set: [kv(broken, "[]"), kv(pool, "{}")],
+    deleted: [pool],
+  });
   assert.deepEqual([changes, [...named.keys()]], [[], [broken]]);
+});
+
+const policyKey = resourceKey("GlobalNetworkPolicy", "no-ssh");
+const policy = (port: number, more = {}) =>
+  JSON.stringify({
+    kind: "GlobalNetworkPolicy",
+    metadata: { name: "no-ssh" },
+    spec: {
+      ...{ tier: "security", order: 7, selector: "role == 'db'", types: ["Ingress"] },
+      ingress: [{ action: "Deny", protocol: "TCP", destination: { ports: [port] } }],
+      ...more,
+    },
+  });
+const specOf = (changes: ReturnType<ChangeReader["read"]>["changes"]) =>
+  changes.map((c) => ("set" in c ? (c.set as unknown as { spec: Record<string, unknown> }).spec : "deleted"));
+
+Deno.test("a policy that was never readable denies what it selects, in its place, until it can be read", () => {
+  const reader = new ChangeReader();
+  const first = reader.read({ set: [kv(policyKey, policy(70000))], deleted: [] });
+  const denies = [{ action: "Deny" }];
+  const place = { tier: "security", order: 7, selector: "role == 'db'", types: ["Ingress"] };
+  assert.deepEqual(specOf(first.changes), [{ ...place, ingress: denies, egress: denies }]);
+  assert.match(first.broken.get(policyKey)!, /ports.*denied/);
+  // What cannot be read of its reach widens it.
+  const wider = reader.read({ set: [kv(policyKey, policy(70000, { selector: "role ==", types: 5 }))], deleted: [] });
+  assert.deepEqual(specOf(wider.changes), [
+    { ...place, selector: "all()", ingress: denies, egress: denies },
+  ]);
+  const good = reader.read({ set: [kv(policyKey, policy(22))], deleted: [] });
+  assert.equal(good.broken.size, 0);
+  // Now it has a good version, which stays.
+  const again = reader.read({ set: [kv(policyKey, policy(70000))], deleted: [] });
+  assert.deepEqual([again.changes.length, again.broken.size], [0, 1]);
+  reader.read({ set: [], deleted: [policyKey] });
+  assert.equal(reader.read({ set: [kv(policyKey, policy(70000))], deleted: [] }).changes.length, 1);
+});
+
+Deno.test("what is no JSON, and staged policies, close nothing", () => {
+  const staged = resourceKey("StagedGlobalNetworkPolicy", "s");
+  const { changes, broken } = new ChangeReader().read({
+    set: [kv(policyKey, "{"), kv(staged, policy(70000))],
+    deleted: [],
+  });
+  assert.deepEqual([changes, broken.size], [[], 2]);
 });

@@ -17,7 +17,7 @@ import { parseKey } from "../../datastore/keys.ts";
 import type { KeyValue } from "../../datastore/store.ts";
 import { encapsulationTo } from "../../ipam/pools/encapsulation.ts";
 import { decodePool, type Pool } from "../../ipam/pools/pool.ts";
-import { readChanges } from "../calc/changes.ts";
+import { ChangeReader } from "../calc/changes.ts";
 import { fromScratch, type PolicyState } from "../calc/from_scratch.ts";
 import { type Input, type SubjectInput, understand } from "../calc/inputs.ts";
 import type { SetSource } from "../calc/rule_input.ts";
@@ -59,7 +59,7 @@ export class World {
   /** @param stored everything below `/calico/resources/v3/projectcalico.org/`. */
   constructor(stored: readonly KeyValue[]) {
     this.#stored = stored;
-    const changes = readChanges({ set: [...stored], deleted: [] }).changes;
+    const changes = new ChangeReader().read({ set: [...stored], deleted: [] }).changes;
     this.resources = changes.flatMap((c) => ("set" in c ? [c.set] : []));
     const read = this.resources.map((resource) => ({ resource, ...understand(resource) }));
     this.byId = new Map(read.map((r) => [r.id, r.resource]));
