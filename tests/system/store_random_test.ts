@@ -263,13 +263,19 @@ class WatchPair implements Disposable {
     return found;
   }
 
+  /** What was asked for under an id; the answers come in the order of the requests. */
+  #requestsOf(watch: string): string {
+    const created = this.told[1]!.filter((t) => t.created);
+    return this.#asked.filter((_, i) => `watch ${created[i]?.watch_id}` === watch).join(" ");
+  }
+
   async compare(what: string): Promise<void> {
     await this.#barrier();
     const same = () => isDeepStrictEqual(this.view(1), this.view(0));
     if (await wait("etcd to tell as much", same, { deadlineMs: 5_000 }).catch(() => false)) return;
     const [theirs, ours] = [this.view(0), this.view(1)];
     for (const watch of new Set([...Object.keys(theirs), ...Object.keys(ours)])) {
-      assert.deepEqual(ours[watch], theirs[watch], `${what}, ${watch}; asked for so far: ${this.#asked.join(" ")}`);
+      assert.deepEqual(ours[watch], theirs[watch], `${what}, ${watch}: ${this.#requestsOf(watch)}`);
     }
   }
 
