@@ -13,7 +13,7 @@ export interface ReadChanges {
 
 /**
  * Reads the steps of a mirror. An object is called as its key says, so that a delete finds what a put made. A value that is
- * no resource is left out: its last good version stays in force. A policy that has none is closed.
+ * no resource is left out: its last good version stays in force. A policy that has none is closed as far as it cannot be read.
  */
 export class ChangeReader {
   /** Keys that had a value which could be read. */
@@ -36,7 +36,9 @@ export class ChangeReader {
       if (closed) changes.push({ set: closed });
       broken.set(
         kv.key,
-        closed ? `${resource.why}; it has no good version, so what it selects is denied` : resource.why,
+        closed
+          ? `${resource.why}; it has no good version: its rules that cannot be read deny, or allow nothing`
+          : resource.why,
       );
     }
     for (const key of deleted) {

@@ -41,17 +41,19 @@ const policy = (port: number, more = {}) =>
 const specOf = (changes: ReturnType<ChangeReader["read"]>["changes"]) =>
   changes.map((c) => ("set" in c ? (c.set as unknown as { spec: Record<string, unknown> }).spec : "deleted"));
 
-Deno.test("a policy that was never readable denies what it selects, in its place, until it can be read", () => {
+Deno.test("of a policy that was never readable a rule that cannot be read denies, or allows nothing", () => {
   const reader = new ChangeReader();
   const first = reader.read({ set: [kv(policyKey, policy(70000))], deleted: [] });
-  const denies = [{ action: "Deny" }];
   const place = { tier: "security", order: 7, selector: "role == 'db'", types: ["Ingress"] };
-  assert.deepEqual(specOf(first.changes), [{ ...place, ingress: denies, egress: denies }]);
-  assert.match(first.broken.get(policyKey)!, /ports.*denied/);
-  // What cannot be read of its reach widens it.
-  const wider = reader.read({ set: [kv(policyKey, policy(70000, { selector: "role ==", types: 5 }))], deleted: [] });
+  assert.deepEqual(specOf(first.changes), [{ ...place, ingress: [{ action: "Deny" }], egress: [] }]);
+  assert.match(first.broken.get(policyKey)!, /ports.*cannot be read deny/);
+  // What cannot be read of its reach widens it; an Allow that cannot be read is no rule; the others stay as they are.
+  const allow = { action: "Allow", destination: { ports: [70000] } }, ssh = { action: "Deny", protocol: "TCP" };
+  const odd = { selector: "role ==", types: 5, ingress: [allow, ssh], egress: 7 };
+  const wider = reader.read({ set: [kv(policyKey, policy(22, odd))], deleted: [] });
+  const both = ["Ingress", "Egress"];
   assert.deepEqual(specOf(wider.changes), [
-    { ...place, selector: "all()", ingress: denies, egress: denies },
+    { ...place, selector: "all()", types: both, ingress: [ssh], egress: [{ action: "Deny" }] },
   ]);
   const good = reader.read({ set: [kv(policyKey, policy(22))], deleted: [] });
   assert.equal(good.broken.size, 0);

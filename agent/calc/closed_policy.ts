@@ -1,15 +1,18 @@
 import { isObject, type Json, parseJson } from "../../lib/json64.ts";
+import { readResource } from "../../datastore/codec.ts";
+import type { Kind, Resource } from "../../datastore/kind.ts";
+import { kindByName } from "../../datastore/kinds/index.ts";
 import { parseSelector } from "../../datastore/selector/index.ts";
-import type { Resource } from "../../datastore/kind.ts";
 
 type Members = { [name: string]: Json };
 
 const enforcedKinds = ["NetworkPolicy", "GlobalNetworkPolicy"];
 
 /**
- * What stands in for a policy whose value cannot be read and that never had a value which could: the same policy with its
- * rules closed. It selects what the value says, and everything in its reach where that part cannot be read either, so that
- * a Deny which nobody understands does not become an allow.
+ * What stands in for a policy whose value cannot be read and that never had a value which could: the same policy, of which
+ * an Allow that cannot be read allows nothing and any other rule that cannot be read denies everything. It selects what the
+ * value says, and everything in its reach where that part cannot be read either. So a Deny which nobody understands does
+ * not become an allow.
  * @returns undefined for kinds that enforce nothing, and for what is no JSON object: nothing tells then what it was meant
  * for, and closing the whole cluster would be no protection.
  */
@@ -19,7 +22,7 @@ export function closedPolicy(
 ): Resource | undefined {
   const spec = enforcedKinds.includes(name.kind) ? specOf(value) : undefined;
   if (!spec) return undefined;
-  const denies = [{ action: "Deny" }];
+  const kind = kindByName(name.kind);
   return {
     apiVersion: "projectcalico.org/v3",
     kind: name.kind,
@@ -31,8 +34,8 @@ export function closedPolicy(
       ...given("namespaceSelector", selectorOf(spec.namespaceSelector)),
       ...given("serviceAccountSelector", selectorOf(spec.serviceAccountSelector)),
       types: typesOf(spec),
-      ingress: denies,
-      egress: denies,
+      ingress: rulesOf(kind, spec.ingress),
+      egress: rulesOf(kind, spec.egress),
       ...Object.fromEntries(
         ["applyOnForward", "preDNAT", "doNotTrack"].filter((f) => spec[f] === true).map((f) => [f, true]),
       ),
@@ -67,6 +70,19 @@ function selectorOf(value: Json | undefined): string | undefined {
   } catch {
     return undefined; // its own text says no more than that
   }
+}
+
+const denyAll: Json = { action: "Deny" };
+
+function rulesOf(kind: Kind, rules: Json | undefined): Json[] {
+  if (rules === undefined || rules === null) return [];
+  if (!Array.isArray(rules)) return [denyAll];
+  return rules.flatMap((rule) => {
+    const alone = readResource(kind, { metadata: {}, spec: { ingress: [structuredClone(rule)] } });
+    if (typeof alone !== "string") return [rule];
+    const isAllow = isObject(rule) && ["Allow", "Pass", "Log"].includes(String((rule as Members).action));
+    return isAllow ? [] : [denyAll];
+  });
 }
 
 /** The directions that it is said to have, else those that it has rules for, else both. */

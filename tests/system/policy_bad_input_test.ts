@@ -167,6 +167,13 @@ Deno.test("whatever is written, the host stays protected, the rest in sync, and 
     await bad.isNamed(gnp("ports"), /ingress\[0\]\.destination\.ports\[0\]/);
     await bad.stillProtects();
     await remove(world, "globalnetworkpolicies/ports");
+    // A Deny that was never readable denies: not less than it was meant to.
+    await putPolicy(world, "ports", { order: 10, ingress: [{ ...ports, action: "Deny" }] });
+    await bad.isNamed(gnp("ports"), /ingress\[0\]\.destination\.ports\[0\].*deny/);
+    await wait("the closed policy", async () => !await bad.reaches(allowedPort));
+    await remove(world, "globalnetworkpolicies/ports");
+    await bad.isRefusedNoMore(gnp("ports"));
+    await wait("the policy to be gone", () => bad.reaches(allowedPort));
   });
 
   await t.step("names at the limits of their lengths", async () => {
