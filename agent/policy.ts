@@ -152,17 +152,20 @@ class PolicyLoop {
 
   async #take(changes: Changes): Promise<void> {
     const { refusals, clock, metrics } = this.#options;
-    const read = this.#reader.read(changes);
-    for (let i = 0; i < read.changes.length; i += atOnce) {
-      if (i > 0) await clock.sleep(0);
+    const unread = new Map<string, string>();
+    // Read in parts, too: 50,000 resources at once are a hundred megabytes that nobody needs.
+    for (const part of partsOf(changes, atOnce)) {
+      if (part !== changes) await clock.sleep(0);
+      const read = this.#reader.read(part);
       const began = clock.monotonicMs();
-      this.#graph.update(read.changes.slice(i, i + atOnce));
+      this.#graph.update(read.changes);
       metrics.observe("felix_calc_graph_update_time_seconds", (clock.monotonicMs() - began) / 1000);
+      countUpdates(read.changes, metrics);
+      for (const [key, why] of read.broken) unread.set(key, why);
     }
-    countUpdates(read.changes, metrics);
     const { changed, broken } = this.#facts.update(changes);
     if (changed) this.#rules = undefined;
-    const values = this.#broken.update(changes, new Map([...broken, ...read.broken]));
+    const values = this.#broken.update(changes, new Map([...broken, ...unread]));
     refusals.set("policy's values", values, brokenWords);
   }
 
@@ -228,5 +231,14 @@ class PolicyLoop {
     }
     this.#options.refusals.set("policy", now);
     this.#options.refusals.set("claims", this.#claims.conflicts());
+  }
+}
+
+/** The same changes in the same order, in parts of at most `size` values; deletions are the last part's. */
+function* partsOf(changes: Changes, size: number): Generator<Pick<Changes, "set" | "deleted">> {
+  const { set, deleted } = changes;
+  if (set.length <= size) return yield changes;
+  for (let i = 0; i < set.length; i += size) {
+    yield { set: set.slice(i, i + size), deleted: i + size >= set.length ? deleted : [] };
   }
 }
