@@ -55,12 +55,12 @@ async function endpointChanges(host: PolicyHost, eye: KernelEye, samples: number
   const rules = (await host.rules()).join("\n");
   for (let k = 0; k < samples; k++) {
     const chain = `cali-tw-${interfaceOf(size.endpoints + k)}`;
-    if (!rules.includes(`-A ${chain} `)) throw new Error(`${chain} is not in the kernel`);
+    if (!rules.includes("-A " + chain + " ")) throw new Error(chain + " is not in the kernel");
   }
   const removed = await sampled("one endpoint removed", host, samples, async (k) => {
     const look = eye.filterChanged(), began = performance.now();
     await host.remove([one(k)]);
-    return await seen("the endpoint's end", look, began);
+    return await seen("the end of the endpoint", look, began);
   });
   return [added, removed];
 }
@@ -138,7 +138,7 @@ export async function floors(host: PolicyHost, samples: number): Promise<Series[
   if (rule === undefined) throw new Error(`${chain} has no rules`);
   const program = `iptables-${host.variant}-restore`;
   return [
-    await bare("`true`", samples, () => runOk("true", [])),
+    await bare("/bin/true", samples, () => runOk("true", [])),
     await bare(`${program}, one rule`, samples, (k) => restore("", 100 + k)),
     await bare(
       "the same for both families at once",
