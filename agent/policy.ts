@@ -1,7 +1,7 @@
 import type { Clock } from "../lib/clock.ts";
 import type { Health } from "../lib/health.ts";
 import type { Logger } from "../lib/log.ts";
-import type { Ip } from "../lib/ip.ts";
+import type { Family, Ip } from "../lib/ip.ts";
 import type { Metrics } from "../lib/metrics.ts";
 import { kindPrefix } from "../datastore/keys.ts";
 import type { Changes, Mirror } from "../datastore/mirror.ts";
@@ -48,6 +48,15 @@ export interface PolicyOptions {
 /** Changes calculated at once, before others on the event loop get their turn: some milliseconds' work. */
 const atOnce = 2_000;
 
+/** An endpoint whose policy somebody waits for. */
+export interface AwaitedEndpoint {
+  key: string;
+  revision: bigint;
+  interfaceName: string;
+  /** Of its addresses. */
+  families: readonly Family[];
+}
+
 /** A running policy loop. */
 export interface Policy {
   /** Ends with the signal; rejects on a bug. */
@@ -56,7 +65,7 @@ export interface Policy {
    * Resolves when the kernel enforces the policy of an endpoint of this node, as of this revision of it.
    * @throws Problem "not-ready" when `deadlineMs` passes first.
    */
-  enforced(endpoint: { key: string; revision: bigint; interfaceName: string }, deadlineMs?: number): Promise<void>;
+  enforced(endpoint: AwaitedEndpoint, deadlineMs?: number): Promise<void>;
 }
 
 /**
@@ -69,8 +78,8 @@ export function runPolicy(options: PolicyOptions): Policy {
   const done = Promise.all([loop.followDatastore(), loop.followKernel(), loop.followRefusals()]).then(() => {});
   return {
     done,
-    enforced: ({ key, revision, interfaceName }, deadlineMs) =>
-      options.filter.enforced(interfaceName, () => loop.hasSeen(key, revision), deadlineMs),
+    enforced: ({ key, revision, interfaceName, families }, deadlineMs) =>
+      options.filter.enforced(interfaceName, families, () => loop.hasSeen(key, revision), deadlineMs),
   };
 }
 

@@ -1,4 +1,4 @@
-import type { Family } from "../lib/ip.ts";
+import { type Family, tryParseCidrOrIp } from "../lib/ip.ts";
 import { listAddresses } from "../kernel/rtnetlink/address.ts";
 import { type Change, changes } from "../kernel/rtnetlink/changes.ts";
 import { type Link, listLinks } from "../kernel/rtnetlink/link.ts";
@@ -94,7 +94,10 @@ async function enforced(
   const endpoint = kv && decodeResource(kv);
   // Who waits for an endpoint that has gone is told so by the dataplane, which waits beside us.
   if (!endpoint || isUndecodable(endpoint) || typeof endpoint.spec.interfaceName !== "string") return;
-  await policy.enforced({ key, revision: kv.revision, interfaceName: endpoint.spec.interfaceName }, deadlineMs);
+  const { interfaceName, ipNetworks } = endpoint.spec;
+  const nets = Array.isArray(ipNetworks) ? ipNetworks.map((n) => tryParseCidrOrIp(String(n))) : [];
+  const families = [...new Set(nets.flatMap((n) => n?.v ?? []))];
+  await policy.enforced({ key, revision: kv.revision, interfaceName, families }, deadlineMs);
 }
 
 async function openFilter(shared: Shared, cleanup: AsyncDisposableStack): Promise<Filter> {

@@ -195,7 +195,8 @@ export class Dataplane implements AsyncDisposable {
         this.#ports.doubtAll();
         interesting = true;
       } else if (change.what === "link") {
-        interesting = this.#interfaces.update(change.link, change.removed, now) || interesting;
+        const news = this.#interfaces.update(change.link, change.removed, now);
+        interesting = (news && (change.removed || this.#mayBeWanted(change.link.name))) || interesting;
       } else if (change.what === "address") {
         const news = this.#interfaces.updateAddress(change.address, change.removed);
         if (news && this.#isOwnAddress(change.address.ip)) {
@@ -206,6 +207,13 @@ export class Dataplane implements AsyncDisposable {
       if (this.#wanted) interesting = doubtAfter(change, this.#wanted, this.#ports, this.#ownership()) || interesting;
     }
     if (interesting) this.#wake.call();
+  }
+
+  /** An ADD makes its interface before its endpoint is known: a flush between the two would find nothing to do. */
+  #mayBeWanted(name: string): boolean {
+    const desired = this.#desired;
+    if (!desired || !isPodInterface(name, desired.settings)) return true;
+    return desired.endpoints.values().some((e) => e.interfaceName === name);
   }
 
   async #run(): Promise<void> {

@@ -89,9 +89,9 @@ export class Filter implements AsyncDisposable {
   #synced = false;
   /** What was asked for since the last flush began. */
   #asked: (() => void)[] = [];
-  /** Calls of apply(), and how many of them the last flush had seen. */
+  /** Calls of apply(), and how many of them each family's last flush had seen. */
   #applied = 0;
-  #flushed = 0;
+  readonly #flushed = new Map<Family, number>();
   #retryInMs = heartbeatMs;
   #checkAtMs = 0;
 
@@ -161,28 +161,40 @@ export class Filter implements AsyncDisposable {
   }
 
   /**
-   * Resolves when the chains of a workload's interface are in the kernel, in every family.
-   * @param isSeen true once what is waited for was handed to apply().
+   * Resolves when the chains of a workload's interface are in the kernel.
+   * @param families those of the workload's addresses: in the others its packets meet the drop for unknown interfaces until
+   * its chains are there, too. @param isSeen true once what is waited for was handed to apply().
    * @throws Problem "not-ready" when `deadlineMs` (default 10,000) passes first, with what is missing.
    */
-  enforced(interfaceName: string, isSeen: () => boolean, deadlineMs = 10_000): Promise<void> {
+  enforced(
+    interfaceName: string,
+    families: readonly Family[],
+    isSeen: () => boolean,
+    deadlineMs = 10_000,
+  ): Promise<void> {
+    const ours = families.filter((f) => this.#sets.has(f));
     let since: number | undefined;
     return this.#waiters.add(interfaceName, deadlineMs, () => {
       if (!isSeen()) return "policy of the endpoint is not calculated yet";
       since ??= this.#applied;
-      return this.#flushed < since ? "policy of the endpoint is not written yet" : this.#missing(interfaceName);
+      const isWritten = this.#hasFlushed(since, ours);
+      return isWritten ? this.#missing(interfaceName, ours) : "policy of the endpoint is not written yet";
     });
   }
 
   /** Resolves when all that was handed to apply() has been written, or refused. @throws Problem "not-ready" after 30 s. */
   written(): Promise<void> {
     const since = this.#applied;
-    return this.#waiters.add("policy", 30_000, () => (this.#flushed < since ? "policy is not written yet" : undefined));
+    return this.#waiters.add(
+      "policy",
+      30_000,
+      () => (this.#hasFlushed(since) ? undefined : "policy is not written yet"),
+    );
   }
 
   /** What of a workload's chains is not in the kernel; undefined = all is there. */
   lacking(interfaceName: string): string | undefined {
-    return this.#missing(interfaceName);
+    return this.#missing(interfaceName, [...this.#sets.keys()]);
   }
 
   /** Yields when something was written, or failed. */
@@ -224,9 +236,13 @@ export class Filter implements AsyncDisposable {
     }
   }
 
-  #missing(interfaceName: string): string | undefined {
+  #hasFlushed(since: number, families: Iterable<Family> = this.#sets.keys()): boolean {
+    return [...families].every((f) => (this.#flushed.get(f) ?? 0) >= since);
+  }
+
+  #missing(interfaceName: string, families: readonly Family[]): string | undefined {
     const { to, from } = chainPrefixes.workload;
-    for (const [family] of this.#sets) {
+    for (const family of families) {
       const filter = this.#tables.get(`${family} filter`)!;
       for (const name of [chainName(to, interfaceName), chainName(from, interfaceName)]) {
         if (!filter.holds(name)) return `chain ${name} is not in the kernel (IPv${family})`;
@@ -279,15 +295,8 @@ export class Filter implements AsyncDisposable {
     const sets = [...this.#sets.values()], tables = [...this.#tables.values()];
     this.#checkSets(sets);
     this.#refresh(sets, tables);
-    await Promise.all(tables.map((t) => t.look()));
-    // While rules change, sets allow nothing that they did not allow before: not to the old rules, not to the new ones.
-    const phase = tables.some((t) => t.rewrites(decides)) ? "close" : "make";
-    const reports: Report<string>[] = await Promise.all(sets.map((s) => s.flush(phase)));
-    // A chain that was refused for want of a set may be taken now.
-    if (reports.some((r) => r.put > 0)) { for (const table of tables) table.retry(); }
-    reports.push(...await Promise.all(tables.map((t) => t.flush())));
-    reports.push(...await Promise.all(sets.map((s) => s.flush("break"))));
-    this.#flushed = applied;
+    const families = [...this.#sets.keys()];
+    const reports = (await Promise.all(families.map((family) => this.#flushFamily(family, applied)))).flat();
     const waits = reports.flatMap((r) => r.retryInMs ?? []);
     this.#retryInMs = Math.min(heartbeatMs, ...waits.map((ms) => Math.max(ms, 20)));
     this.#report(reports);
@@ -322,6 +331,22 @@ export class Filter implements AsyncDisposable {
     this.#checkAtMs = now + checkEveryMs * Math.max(1, count / setsACheck);
     const headers = listHeaders(this.#socket);
     for (const one of sets) one.check(headers);
+  }
+
+  /** A family's packets meet its own tables and sets only, so who waits for it need not wait for the other. */
+  async #flushFamily(family: Family, applied: number): Promise<Report<string>[]> {
+    const sets = this.#sets.get(family)!;
+    const tables = tableNames.map((name) => this.#tables.get(`${family} ${name}`)!);
+    await Promise.all(tables.map((t) => t.look()));
+    // While rules change, sets allow nothing that they did not allow before: not to the old rules, not to the new ones.
+    const made = await sets.flush(tables.some((t) => t.rewrites(decides)) ? "close" : "make");
+    // A chain that was refused for want of a set may be taken now.
+    if (made.put > 0) { for (const table of tables) table.retry(); }
+    const written = await Promise.all(tables.map((t) => t.flush()));
+    const broken = await sets.flush("break");
+    this.#flushed.set(family, applied);
+    this.#waiters.settle();
+    return [made, ...written, broken];
   }
 
   #report(reports: Report<string>[]): void {
