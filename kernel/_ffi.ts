@@ -95,6 +95,7 @@ export const E = {
   EXIST: 17,
   NODEV: 19,
   INVAL: 22,
+  OPNOTSUPP: 95,
   ADDRNOTAVAIL: 99,
   NOBUFS: 105,
 } as const;

@@ -129,9 +129,9 @@ export class RtSocket implements Disposable {
 
   /**
    * All objects of a kind. A dump that changed while it was read is read again.
-   * @param none errno that means: there are none. @throws Problem "kernel".
+   * @param none errnos that mean: there are none. @throws Problem "kernel".
    */
-  dump(request: Request, none?: number): Message[] {
+  dump(request: Request, ...none: number[]): Message[] {
     for (let tries = 0; tries < maxDumpTries; tries++) {
       const { bytes, first } = this.#prepare([{ ...request, flags: request.flags | NLM.ROOT_MATCH }], false);
       const sent = libc().send(this.#fd, bytes, BigInt(bytes.length), 0);
@@ -174,7 +174,7 @@ export class RtSocket implements Disposable {
       try {
         const sent = await libc().sendLater(this.#fd, bytes, BigInt(bytes.length), 0);
         if (Number(sent) < 0) throw broken("netlink dump was not sent", undefined);
-        const dump: Dump = { found: [], whole: true, sequence: first, none: undefined };
+        const dump: Dump = { found: [], whole: true, sequence: first, none: [] };
         while (!takeDump(dump, await this.#receiveLater()));
         if (dump.whole) return dump.found;
       } finally {
@@ -212,7 +212,7 @@ export class RtSocket implements Disposable {
   }
 
   /** undefined = interrupted by a change. */
-  #dumped(sequence: number, none: number | undefined): Message[] | undefined {
+  #dumped(sequence: number, none: readonly number[]): Message[] | undefined {
     const dump: Dump = { found: [], whole: true, sequence, none };
     while (!takeDump(dump, this.#receive()));
     return dump.whole ? dump.found : undefined;
@@ -244,8 +244,8 @@ interface Dump {
   /** False when the table changed meanwhile. */
   whole: boolean;
   sequence: number;
-  /** errno that means: there are none. */
-  none: number | undefined;
+  /** errnos that mean: there are none. */
+  none: readonly number[];
 }
 
 /** Takes what one recv() brought. @returns true at the dump's end. */
@@ -258,7 +258,7 @@ function takeDump(dump: Dump, bytes: Uint8Array): boolean {
       continue;
     }
     const error = errorOf(message);
-    if (dump.none !== undefined && error?.errno === dump.none) dump.found = [];
+    if (isErrno(error, ...dump.none)) dump.found = [];
     else if (error) throw broken("netlink dump was refused", error);
     return true;
   }
