@@ -27,6 +27,8 @@ const manySetsEveryMs = 500;
 /** Members that check() compares, in the mean: half a millisecond's work. A set costs as much as so many of them. */
 const comparedAtOnce = 500;
 const setCosts = 40;
+/** A set that is larger has its turn, too, when so much was saved up. */
+const mostCredit = 1 << 20;
 /** Rounds through `ipset restore`: each but the last found something that the kernel refuses. */
 const maxRounds = 40;
 
@@ -149,12 +151,12 @@ export class IpSets {
 
   /** Compares members of sets that have waited longest, so many that the mean over time is `comparedAtOnce`. */
   #compareSome(): string[] {
-    this.#credit = Math.min(this.#credit + comparedAtOnce, 1 << 20);
+    this.#credit = Math.min(this.#credit + comparedAtOnce, mostCredit);
     const changed: string[] = [];
     for (let n = this.#turns.length; n > 0; n--) {
       const name = this.#turns[0]!;
       const state = this.#states.get(name);
-      const size = (state?.have?.elements ?? 0) + setCosts;
+      const size = Math.min((state?.have?.elements ?? 0) + setCosts, mostCredit);
       if (size > this.#credit) break;
       this.#turns.shift();
       if (!state?.want || !state.have || this.#dirty.has(name)) continue;
@@ -289,17 +291,18 @@ export class IpSets {
     this.#dirty.delete(name);
     this.#failed.delete(name);
     this.#wished.delete(name);
+    this.#held.delete(name);
   }
 
   /** Of each set that is there only the part that denies more. */
   async #close(states: SetState[], sum: Sum): Promise<void> {
-    for (const state of states) {
-      this.#read(state);
-      if (state.have?.type !== state.want!.type) continue;
-      state.part = state.partThat("denies");
-      this.#held.add(state.name);
-    }
     try {
+      for (const state of states) {
+        this.#read(state);
+        if (state.have?.type !== state.want!.type) continue;
+        state.part = state.partThat("denies");
+        this.#held.add(state.name);
+      }
       await this.#make(states, sum);
     } finally {
       for (const state of states) state.part = "all";

@@ -194,11 +194,15 @@ export class IptablesTable {
     return work;
   }
 
-  /** Reads the table if it is not known as it is now. A flush that follows finds out what could not be read. */
+  /** Reads the table if it is not known as it is now. Never rejects: a flush that follows finds out what could not be read. */
   look(): Promise<void> {
     const work = this.#last.then(async () => {
-      if (!this.#disturbed() || (this.#unread && this.#unread.retryAtMs > this.#now())) return;
-      await this.#read().catch(() => this.doubt());
+      if (this.#unread && this.#unread.retryAtMs > this.#now()) return;
+      try {
+        if (this.#disturbed()) await this.#read();
+      } catch {
+        this.doubt(); // the watch, or iptables-save; the flush says which
+      }
     });
     this.#last = work;
     return work;

@@ -10,7 +10,7 @@ import type { Family } from "../../lib/ip.ts";
 import { run, runOk } from "../../lib/process.ts";
 import { enterOwnNetns, kernelHandles } from "./_own_netns.ts";
 
-function open(family: Family = 4, clock: Clock = systemClock): { sets: IpSets } & Disposable {
+function open(family: Family = 4, clock: Clock = systemClock): { sets: IpSets; socket: RtSocket } & Disposable {
   const socket = RtSocket.open(undefined, NETLINK_NETFILTER);
   const sets = new IpSets({
     family,
@@ -20,7 +20,7 @@ function open(family: Family = 4, clock: Clock = systemClock): { sets: IpSets } 
     clock,
     random: () => 0,
   });
-  return { sets, [Symbol.dispose]: () => socket[Symbol.dispose]() };
+  return { sets, socket, [Symbol.dispose]: () => socket[Symbol.dispose]() };
 }
 
 /** What the ipset program shows: members by set, with the type and limit in the first place. */
@@ -140,6 +140,30 @@ Deno.test("between close and break sets hold what both old and new rules may all
     sets.want("cali40s:denied", { ...net(["10.0.0.1", "10.0.0.2"]), closes: true });
     await sets.flush();
   }
+});
+
+Deno.test("a set that cannot be read while others close leaves none of them half done", async () => {
+  await using _host = await enterOwnNetns("h9");
+  const clock = new FakeClock();
+  using opened = open(4, clock);
+  const { sets, socket } = opened;
+  const names = ["cali40s:one", "cali40s:two"];
+  for (const name of names) sets.want(name, net(["10.0.0.1"]));
+  await sets.flush();
+  for (const name of names) sets.want(name, net(["10.0.0.2"]));
+  sets.doubt(names);
+  const dump = socket.dump.bind(socket);
+  let dumps = 0;
+  socket.dump = (...args) => {
+    if (++dumps === 2) throw new Error("no memory");
+    return dump(...args);
+  };
+  const { unread } = await sets.flush("close");
+  assert.equal(unread?.why, "no memory");
+  await clock.advance(sets.retryInMs!);
+  for (const phase of ["make", "break"] as const) await sets.flush(phase);
+  for (const name of names) assert.deepEqual((await shown()).get(name)!.slice(1), ["10.0.0.2"]);
+  assert.equal(sets.retryInMs, undefined);
 });
 
 Deno.test("a set in use is not destroyed until its rule is gone, and its change of size limit is one step", async () => {

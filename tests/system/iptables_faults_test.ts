@@ -77,6 +77,33 @@ for (const variant of variants) {
     assert.ok(killed > 0, "none was killed in time");
   });
 
+  Deno.test(`${variant}: a look at which the watch fails holds up nothing that comes after it`, async () => {
+    await using _host = await enterOwnNetns("h9");
+    const clock = new FakeClock();
+    using inner = spied(variant === "legacy" ? watchLegacy({ clock: systemClock }) : watchNft({ ownPrefixes }));
+    let fails = false;
+    const foreign = inner.foreign;
+    inner.foreign = (key) => {
+      if (fails) throw new Error("no memory");
+      return foreign(key);
+    };
+    const { table } = openTable(variant, "filter", { clock, watch: inner });
+    table.wantAll([chainOf("cali-FORWARD", numbered(2))]);
+    table.wantHooks(forward);
+    fails = true;
+    await table.look();
+    assert.equal((await table.flush()).unread?.why, "no memory");
+    fails = false;
+    await clock.advance(table.retryInMs!);
+    assert.equal((await table.flush()).retryInMs, undefined);
+    fails = true;
+    await table.look();
+    fails = false;
+    table.want("cali-FORWARD", chainOf("cali-FORWARD", numbered(3)));
+    assert.equal((await table.flush()).retryInMs, undefined);
+    assert.equal((await saved(variant, "filter")).filter((l) => l.startsWith("-A cali-FORWARD")).length, 3);
+  });
+
   Deno.test(`${variant}: changes in other tables and by nobody cause no read, and nothing leaks`, async () => {
     await using _host = await enterOwnNetns("h9");
     const handles = kernelHandles();
