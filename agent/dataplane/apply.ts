@@ -319,9 +319,10 @@ export class Dataplane implements AsyncDisposable {
 
   #carrierMissing(name: string, sinceMs: number): string | undefined {
     const now = this.#options.clock.monotonicMs();
+    if (now - sinceMs > carrierMs.most) return undefined; // whoever only looks at many endpoints asks the kernel nothing
     const link = getLink(this.#socket, name);
     const peer = link && getPeer(this.#socket, link);
-    if (!peer || peer.operUp || now - sinceMs > carrierMs.most) return undefined;
+    if (!peer || peer.operUp) return undefined;
     this.#schedule.retryAt = Math.min(this.#schedule.retryAt, now + carrierMs.every);
     return "the pod's side has no carrier yet";
   }

@@ -38,7 +38,7 @@ export class DeniedFlows implements AsyncDisposable {
   /** Ends what `isDenied`, once the rules that were handed to the filter are written. Calls that come together are one. */
   check(isDenied: (flow: JudgedFlow) => boolean): void {
     this.#asked = isDenied;
-    this.#work ??= this.#run().finally(() => this.#work = undefined);
+    this.#work ??= this.#run();
   }
 
   /** Waits for what was begun. */
@@ -67,6 +67,7 @@ export class DeniedFlows implements AsyncDisposable {
       }
       await clock.sleep(pauseMs, signal).catch(() => {}); // aborted: the loop's condition ends it
     }
+    this.#work = undefined; // in the same turn as the last look at what is asked
   }
 
   async #end(isDenied: (flow: JudgedFlow) => boolean): Promise<number> {

@@ -13,7 +13,7 @@ import { RtSocket } from "../../kernel/rtnetlink/socket.ts";
 import type { Report } from "../../kernel/reconcile.ts";
 import { chainLines } from "../netfilter/iptables_text.ts";
 import type { Chain, NetfilterSettings, Table } from "../netfilter/model.ts";
-import { chainName, chainPrefixes, isOwnSet, ownPrefixes } from "../netfilter/names.ts";
+import { chainName, chainPrefixes, isOwnSet, listsInterfaces, ownPrefixes } from "../netfilter/names.ts";
 import type { ProgramChange } from "../netfilter/program.ts";
 import { hooks } from "../netfilter/static_chains.ts";
 import { Waiters } from "./_waiters.ts";
@@ -92,6 +92,8 @@ export class Filter implements AsyncDisposable {
   /** Calls of apply(), and how many of them each family's last flush had seen. */
   #applied = 0;
   readonly #flushed = new Map<Family, number>();
+  /** What fails, and how often it was tried: what only waits for its next try is nothing new. */
+  #tried = "";
   #retryInMs = heartbeatMs;
   #checkAtMs = 0;
 
@@ -300,7 +302,12 @@ export class Filter implements AsyncDisposable {
     const waits = reports.flatMap((r) => r.retryInMs ?? []);
     this.#retryInMs = Math.min(heartbeatMs, ...waits.map((ms) => Math.max(ms, 20)));
     this.#report(reports);
-    if (!reports.some((r) => r.put + r.removed + r.failed.size > 0)) return;
+    const tried = reports.flatMap(({ port, failed }) =>
+      [...failed].map(([key, { times }]) => `${port} ${key} ${times}`)
+    );
+    const isOther = tried.join("\n") !== this.#tried;
+    this.#tried = tried.join("\n");
+    if (!isOther && !reports.some((r) => r.put + r.removed > 0)) return;
     const { clock, metrics } = this.#options;
     metrics.observe("felix_int_dataplane_apply_time_seconds", (clock.monotonicMs() - began) / 1000);
     if (reports.some((r) => r.failed.size > 0)) metrics.add("felix_int_dataplane_failures");
@@ -339,7 +346,9 @@ export class Filter implements AsyncDisposable {
     const tables = tableNames.map((name) => this.#tables.get(`${family} ${name}`)!);
     await Promise.all(tables.map((t) => t.look()));
     // While rules change, sets allow nothing that they did not allow before: not to the old rules, not to the new ones.
-    const made = await sets.flush(tables.some((t) => t.rewrites(decides)) ? "close" : "make");
+    const made = await sets.flush(
+      tables.some((t) => t.rewrites((chain) => !listsInterfaces(chain))) ? "close" : "make",
+    );
     // A chain that was refused for want of a set may be taken now.
     if (made.put > 0) { for (const table of tables) table.retry(); }
     const written = await Promise.all(tables.map((t) => t.flush()));
@@ -370,9 +379,6 @@ export class Filter implements AsyncDisposable {
     health.report("policy", this.#synced, "policy is not in the kernel yet");
   }
 }
-
-/** Chains with rules of policy. Lists of interfaces have none: an interface that comes or goes has no packets then. */
-const decides = (chain: string): boolean => !/-(?:dispatch|endpoint)(?:-|$)/.test(chain);
 
 /**
  * What stands in for a host endpoint's chain that the kernel refuses: a host stays reachable by its failsafe ports.

@@ -39,6 +39,13 @@ export const chainPrefixes = {
   hostForward: { to: "cali-thfw-", from: "cali-fhfw-" },
 } as const;
 
+/**
+ * True for chains that only say which interface has which chain: they hold no rules of policy, and an interface that comes or
+ * goes has no packets then.
+ */
+export const listsInterfaces = (chain: string): boolean =>
+  /^cali-(?:from|to)-(?:wl-dispatch|host-endpoint)(?:-|$)/.test(chain);
+
 /** Every beginning that a chain of ours has, or had with older versions of Felix. */
 export const ownPrefixes = ["felix-", "cali-", "califw-", "calitw-", "califh-", "calith-", "calipi-", "calipo-"];
 

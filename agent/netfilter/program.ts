@@ -204,7 +204,11 @@ export class FilterProgram {
   #setEndpoint(id: string, endpoint: PolicedEndpoint | undefined): void {
     const before = this.#workloads.get(id) ?? this.#hosts.get(id);
     const owner = `workload ${id}`;
-    for (const policy of policiesOf(before)) this.#endpointsOfPolicy.get(policy)?.delete(owner);
+    for (const policy of policiesOf(before)) {
+      const users = this.#endpointsOfPolicy.get(policy);
+      users?.delete(owner);
+      if (users?.size === 0) this.#endpointsOfPolicy.delete(policy);
+    }
     this.#workloads.delete(id);
     const hadHosts = this.#hosts.size > 0;
     this.#hosts.delete(id);
