@@ -113,6 +113,7 @@ class PolicyLoop {
 
   async followDatastore(): Promise<void> {
     for await (const changes of this.#options.mirror.changes(this.#options.signal)) {
+      this.#complete = false; // half of a step is not to be handed on
       await this.#take(changes);
       this.#noteEndpoints(changes);
       this.#complete = true;

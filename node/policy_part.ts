@@ -155,9 +155,15 @@ function hostInterfaces(socket: RtSocket, signal: AbortSignal): Pick<PolicyOptio
     to.add(index);
     return from.delete(index) || to === own;
   };
+  const noteRemoved = (link: Link) => {
+    const news = note(link);
+    for (const set of [workloads, own]) set.delete(link.index);
+    return news;
+  };
   const matters = (change: Change): boolean => {
     if (change.what === "address") return !workloads.has(change.address.index);
-    return change.what === "link" ? note(change.link) : true;
+    if (change.what !== "link") return true;
+    return change.removed ? noteRemoved(change.link) : note(change.link);
   };
   return {
     kernel(prefixes) {

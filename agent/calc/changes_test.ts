@@ -49,7 +49,8 @@ Deno.test("of a policy that was never readable a rule that cannot be read denies
   assert.match(first.broken.get(policyKey)!, /ports.*cannot be read deny/);
   // What cannot be read of its reach widens it; an Allow that cannot be read is no rule; the others stay as they are.
   const allow = { action: "Allow", destination: { ports: [70000] } }, ssh = { action: "Deny", protocol: "TCP" };
-  const odd = { selector: "role ==", types: 5, ingress: [allow, ssh], egress: 7 };
+  const ssh4 = { ...ssh, ipVersion: null, notProtocol: null };
+  const odd = { selector: "role ==", types: 5, ingress: [allow, ssh4], egress: 7 };
   const wider = reader.read({ set: [kv(policyKey, policy(22, odd))], deleted: [] });
   const both = ["Ingress", "Egress"];
   assert.deepEqual(specOf(wider.changes), [

@@ -79,7 +79,7 @@ function rulesOf(kind: Kind, rules: Json | undefined): Json[] {
   if (!Array.isArray(rules)) return [denyAll];
   return rules.flatMap((rule) => {
     const alone = readResource(kind, { metadata: {}, spec: { ingress: [structuredClone(rule)] } });
-    if (typeof alone !== "string") return [rule];
+    if (typeof alone !== "string") return (alone.spec as unknown as { ingress: Json[] }).ingress;
     const isAllow = isObject(rule) && ["Allow", "Pass", "Log"].includes(String((rule as Members).action));
     return isAllow ? [] : [denyAll];
   });
