@@ -77,10 +77,17 @@ export class AgentReport {
   async #report(ttlMs: number, region: string): Promise<void> {
     const old = this.#held;
     const isGood = old !== undefined && old.ttlMs === ttlMs && !old.lease.lost.aborted;
+    if (old?.lease.lost.aborted) this.#held = undefined;
     if (!isGood || !await this.#putUnder(old, region).then(() => true, () => false)) {
       // A lease that etcd has forgotten is not noticed before its next renewal.
-      this.#held = ttlMs > 0 ? await this.#take(ttlMs) : undefined;
-      await this.#putUnder(this.#held, region);
+      const next = ttlMs > 0 ? await this.#take(ttlMs) : undefined;
+      try {
+        await this.#putUnder(next, region);
+      } catch (error) {
+        await next?.lease[Symbol.asyncDispose](); // else it would be renewed for ever
+        throw error;
+      }
+      this.#held = next;
       await old?.lease[Symbol.asyncDispose]();
     }
   }

@@ -93,3 +93,35 @@ Deno.test("a write that fails is tried again a second later, and is still the fi
   await report.step(settings);
   assert.match(store.contents().get(status)!, /"first_update":true/);
 });
+
+Deno.test("a lease whose write fails is given back, not renewed for ever", async () => {
+  const clock = new FakeClock();
+  await using store = new MemoryStore({ clock });
+  const given: string[] = [];
+  let fails = true, taken = 0;
+  const report = new AgentReport({
+    node: "n1",
+    clock,
+    log: silentLog,
+    store: {
+      txn: (txn, options) => fails ? Promise.reject(new Error("no quorum")) : store.txn(txn, options),
+      lease: async (ttlS, options) => {
+        const lease = await store.lease(ttlS, options);
+        taken++;
+        const giveBack = () => (given.push(lease.id), lease[Symbol.asyncDispose]());
+        return { id: lease.id, lost: lease.lost, [Symbol.asyncDispose]: giveBack };
+      },
+    },
+  });
+  await report.step(settings);
+  for (let n = 0; n < 3; n++) {
+    await clock.advance(10_000);
+    assert.equal(await report.step(settings), 1_000);
+  }
+  fails = false;
+  await clock.advance(1_000);
+  await report.step(settings);
+  assert.deepEqual([taken, given.length], [4, 3]);
+  await report.step({ ...settings, intervalMs: 0 });
+  assert.equal(given.length, 4);
+});
