@@ -13,6 +13,7 @@ const subcommands: Record<string, () => Promise<Subcommand>> = {
   node: async () => (await import("./node/main.ts")).node,
   agent: async () => (await import("./node/main.ts")).agent,
   routing: async () => (await import("./node/main.ts")).routing,
+  controllers: async () => (await import("./controllers/main.ts")).main,
   store: async () => (await import("./store/main.ts")).main,
   ctl: async () => (await import("./ctl/main.ts")).main,
   install: async () => (await import("./node/install.ts")).install,
@@ -34,6 +35,7 @@ const help = `tortie: a network agent for Linux hosts
   tortie ctl ...            look at and change the cluster (also as calicoctl); tortie ctl --help
   tortie install | uninstall
                             links, CNI configuration and systemd units on this host
+  tortie controllers        keeps in etcd what Kubernetes says: policies, profiles, labels
   tortie store              the datastore of one host without etcd: etcd's v3 API over one file
   tortie cni | ipam         CNI plugin (also as calico, calico-ipam, or when CNI_COMMAND is set)
   tortie version | help

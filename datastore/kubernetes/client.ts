@@ -64,6 +64,26 @@ export class KubernetesClient implements Disposable {
     await this.#get("/version", "version");
   }
 
+  /**
+   * The answer to a GET as it comes, whatever its status says: for lists and watches. The deadline is the caller's.
+   * @throws Problem "unavailable" when no answer comes; "bad-input" when a file that the options name is not there.
+   */
+  async open(path: string, signal: AbortSignal): Promise<Response> {
+    const options = this.options();
+    try {
+      return await this.#fetch(options, path, signal);
+    } catch (error) {
+      throw error instanceof Problem ? error : unavailable(options.server, messageWithCause(error));
+    }
+  }
+
+  /** The next call makes a new connection: the kept one says nothing any more, and nobody tells us that it is dead. */
+  reconnect(): void {
+    this.#older?.close();
+    this.#older = this.#http?.client;
+    this.#http = undefined;
+  }
+
   [Symbol.dispose](): void {
     this.#older?.close();
     this.#http?.client.close();

@@ -1,0 +1,37 @@
+import { type Undecodable } from "../datastore/codec.ts";
+import type { Resource } from "../datastore/kind.ts";
+import { sameJson } from "../lib/json64.ts";
+import { shapeResource } from "../datastore/codec.ts";
+
+/** Annotation that says what of a Kubernetes object could not be followed: that part allows nothing. */
+export const problemsAnnotation = "tortie/not-followed";
+
+/** What must be done so that a stored object is as it should be. */
+export type Step =
+  | { do: "nothing" }
+  | { do: "create"; resource: Resource }
+  | { do: "update"; resource: Resource }
+  /** What is stored cannot be read; it is written over. */
+  | { do: "overwrite"; resource: Resource; revision: bigint }
+  | { do: "delete" };
+
+/** A stored object, or what stands in its key. */
+export type Have = Resource | Undecodable | undefined;
+
+/**
+ * The step to an object of which we own the spec and the annotation above; labels and annotations of others stay.
+ * Source: Calico kube-controllers/pkg/cache/cache.go, which compares without metadata too.
+ */
+export function stepTo(want: Resource | undefined, have: Have): Step {
+  if (!want) return { do: have ? "delete" : "nothing" };
+  if (!have) return { do: "create", resource: want };
+  if ("undecodable" in have) return { do: "overwrite", resource: want, revision: (have as Undecodable).revision };
+  const stored = have as Resource;
+  const said = want.metadata.annotations?.[problemsAnnotation];
+  const isSame = sameJson(shapeResource(want).spec, shapeResource(stored).spec) &&
+    stored.metadata.annotations?.[problemsAnnotation] === said;
+  if (isSame) return { do: "nothing" };
+  const { [problemsAnnotation]: _, ...others } = stored.metadata.annotations ?? {};
+  const annotations = said === undefined ? others : { ...others, [problemsAnnotation]: said };
+  return { do: "update", resource: { ...stored, metadata: { ...stored.metadata, annotations }, spec: want.spec } };
+}
