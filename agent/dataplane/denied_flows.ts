@@ -16,6 +16,8 @@ export interface DeniedFlowsOptions {
 
 /** Between two looks at all tracked flows: each costs the kernel and us some microseconds a flow. */
 const pauseMs = 500;
+/** After a look that failed. */
+const againMs = 10_000;
 /** Flows that are judged before others on the event loop get their turn. */
 const atOnce = 1_000;
 
@@ -53,19 +55,22 @@ export class DeniedFlows implements AsyncDisposable {
     const { filter, clock, log } = this.#options;
     const { signal } = this.#stop;
     while (this.#asked && !signal.aborted) {
+      let isDenied = this.#asked, waitMs = pauseMs;
       try {
         // Before the new rules are in the kernel, the next packet would only begin the flow again.
         await Promise.race([filter.written(), this.#stopped.promise]);
         if (signal.aborted) return;
-        const isDenied = this.#asked;
+        isDenied = this.#asked;
         this.#asked = undefined;
         const ended = await this.#end(isDenied);
         if (ended > 0) log.info("flows that policy denies were ended", { flows: ended });
         else log.debug("no flow that policy denies");
       } catch (error) {
         log.warn("flows that policy denies could not be ended", { why: messageOf(error) });
+        this.#asked ??= isDenied; // they would go on for ever
+        waitMs = againMs;
       }
-      await clock.sleep(pauseMs, signal).catch(() => {}); // aborted: the loop's condition ends it
+      await clock.sleep(waitMs, signal).catch(() => {}); // aborted: the loop's condition ends it
     }
     this.#work = undefined; // in the same turn as the last look at what is asked
   }

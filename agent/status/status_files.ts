@@ -1,6 +1,9 @@
 import type { Logger } from "../../lib/log.ts";
 import { messageOf } from "../../lib/problem.ts";
 
+/** Bytes of a file's name, with the temporary one's ending; names of pods and namespaces together can be longer. */
+const longestName = 255 - ".tmp".length;
+
 /**
  * A folder with a file for each workload that is up: what Calico's CNI plugin waits for with
  * `policy_setup_timeout_seconds`. What nobody wants is removed, also what an earlier process left.
@@ -23,6 +26,10 @@ export class StatusFiles {
       const { files: have } = this.#known;
       for (const [name, text] of files) {
         if (have.get(name) === text) continue;
+        if (name.length > longestName) {
+          this.#log.warn("name of an endpoint is too long for a file of its state", { name });
+          continue;
+        }
         await replace(`${folder}/${name}`, text);
         have.set(name, text);
       }

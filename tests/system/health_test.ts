@@ -34,6 +34,26 @@ Deno.test("health is served where it is told, and the port is free again afterwa
   listener.close();
 });
 
+Deno.test("a request that is never answered does not hold up the end of the server", async () => {
+  const clock = new FakeClock();
+  let isAsked = false;
+  const parts = {
+    health: new Health(),
+    metrics: () => {
+      isAsked = true;
+      return new Promise<string>(() => {});
+    },
+  };
+  const server = serveHealth(parts, at(0), silentLog, clock);
+  using connection = await Deno.connect({ hostname: "127.0.0.1", port: await server.listening });
+  await connection.write(new TextEncoder().encode("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"));
+  await wait("the request", () => isAsked, { everyMs: 1 });
+  let isOver = false;
+  const ending = server[Symbol.asyncDispose]().then(() => isOver = true);
+  await wait("the end", () => clock.advance(500).then(() => isOver), { everyMs: 5 });
+  await ending;
+});
+
 Deno.test("a port that is taken is told and tried again, and does not end the process", async () => {
   const other = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const { port } = other.addr as Deno.NetAddr;
