@@ -1,0 +1,343 @@
+import assert from "node:assert/strict";
+import { startEtcd } from "../lab/etcd.ts";
+import { type LocalApiServer, serveApi } from "../lab/api_server.ts";
+import { uniqueSuffix } from "../lab/port.ts";
+import { wait } from "../lab/wait.ts";
+import type { ApiObject } from "../lab/api_objects.ts";
+import type { Etcd } from "../lab/etcd.ts";
+
+const v3 = "/calico/resources/v3/projectcalico.org";
+const root = new URL("../..", import.meta.url).pathname;
+
+/** `tortie controllers` in a process of its own, out of the sources or the program that TORTIE_BINARY names. */
+class Instance implements AsyncDisposable {
+  #child: Deno.ChildProcess;
+  readonly #log: Promise<void>;
+  text = "";
+
+  constructor(env: Record<string, string>) {
+    const binary = Deno.env.get("TORTIE_BINARY");
+    const [program, ...args] = binary ? [binary] : [Deno.execPath(), "run", "-A", "--quiet", `${root}main.ts`];
+    const whole = ["--pdeathsig", "KILL", "--", program!, ...args, "controllers"];
+    const pipes = { stdin: "null", stdout: "null", stderr: "piped" } as const;
+    this.#child = new Deno.Command("setpriv", { args: whole, env, ...pipes }).spawn();
+    this.#log = this.#read();
+  }
+
+  async #read(): Promise<void> {
+    for await (const chunk of this.#child.stderr.pipeThrough(new TextDecoderStream())) this.text += chunk;
+  }
+
+  async works(): Promise<this> {
+    await wait("an instance that works", () => this.text.includes('"this instance works"')).catch((error) => {
+      throw new Error(`${error.message}\n${this.text}`);
+    });
+    return this;
+  }
+
+  async end(signal: Deno.Signal): Promise<number> {
+    this.#child.kill(signal);
+    const { code } = await this.#child.status;
+    await this.#log;
+    return code;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      this.#child.kill("SIGKILL");
+    } catch { /* it had ended */ }
+    await this.#child.status;
+    await this.#log;
+  }
+}
+
+/** A way to the API server that can be taken away: connections break, new ones are refused. */
+class Way implements AsyncDisposable {
+  #listener: Deno.TcpListener | undefined;
+  readonly port: number;
+  readonly #ends = new Set<Deno.TcpConn>();
+
+  constructor(private readonly to: number) {
+    const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    this.port = (listener.addr as Deno.NetAddr).port;
+    this.#listener = listener;
+    this.#serve(listener);
+  }
+
+  /** No connection stands, and none can be made. */
+  takeAway(): void {
+    this.#listener?.close();
+    this.#listener = undefined;
+    for (const end of this.#ends) this.#close(end);
+  }
+
+  async giveBack(): Promise<void> {
+    const listener = await wait("the port", () => Deno.listen({ hostname: "127.0.0.1", port: this.port }));
+    this.#listener = listener;
+    this.#serve(listener);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.takeAway();
+    return Promise.resolve();
+  }
+
+  async #serve(listener: Deno.TcpListener): Promise<void> {
+    for await (const from of listener) {
+      const there = await Deno.connect({ hostname: "127.0.0.1", port: this.to });
+      for (const end of [from, there]) this.#ends.add(end);
+      this.#pipe(from, there);
+      this.#pipe(there, from);
+    }
+  }
+
+  async #pipe(from: Deno.TcpConn, to: Deno.TcpConn): Promise<void> {
+    try {
+      for await (const chunk of from.readable) {
+        for (let at = 0; at < chunk.length;) at += await to.write(chunk.subarray(at));
+      }
+    } catch {
+      /* cut */
+    } finally {
+      this.#close(from);
+      this.#close(to);
+    }
+  }
+
+  #close(end: Deno.TcpConn): void {
+    if (!this.#ends.delete(end)) return;
+    try {
+      end.close();
+    } catch { /* the stream had closed it */ }
+  }
+}
+
+/** etcd, an API server, and the way between it and the instances. */
+interface World {
+  etcd: Etcd;
+  api: LocalApiServer;
+  way: Way;
+  start(env?: Record<string, string>): Instance;
+}
+
+async function inWorld(play: (world: World) => Promise<void>): Promise<void> {
+  const dir = `/dev/shm/kc-${uniqueSuffix()}`;
+  try {
+    await using etcd = await startEtcd();
+    await using api = await serveApi(dir);
+    await using way = new Way(Number(new URL(api.url).port));
+    const kubeconfig = `${dir}/way`;
+    const text = await Deno.readTextFile(api.kubeconfig);
+    await Deno.writeTextFile(kubeconfig, text.replace(api.url, `https://127.0.0.1:${way.port}`));
+    const env = { ETCD_ENDPOINTS: etcd.endpoint, KUBECONFIG: kubeconfig, LOG_LEVEL: "debug" };
+    await play({ etcd, api, way, start: (more) => new Instance({ ...env, ...more }) });
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+}
+
+const namespace = (name: string, labels: Record<string, string> = {}): ApiObject => ({
+  kind: "Namespace",
+  metadata: { name, labels: { "kubernetes.io/metadata.name": name, ...labels } },
+});
+const account = (name: string, ns: string): ApiObject => ({
+  kind: "ServiceAccount",
+  metadata: { name, namespace: ns, labels: { app: name } },
+});
+const policy = (name: string, ns: string, color = "blue"): ApiObject => ({
+  kind: "NetworkPolicy",
+  apiVersion: "networking.k8s.io/v1",
+  metadata: { name, namespace: ns },
+  spec: {
+    podSelector: { matchLabels: { color } },
+    ingress: [{ from: [{ podSelector: { matchLabels: { color: "red" } } }], ports: [{ port: 80 }] }],
+  },
+});
+const pod = (labels: Record<string, string>, ip: string): ApiObject => ({
+  kind: "Pod",
+  metadata: { name: "customer", namespace: "production", labels },
+  spec: { nodeName: "node-a", serviceAccountName: "summary" },
+  status: { phase: "Running", podIP: ip, podIPs: [{ ip }] },
+});
+const endpointKey = `${v3}/workloadendpoints/production/node--a-k8s-customer-eth0`;
+const endpoint = {
+  ...{ kind: "WorkloadEndpoint", apiVersion: "projectcalico.org/v3" },
+  metadata: {
+    ...{ name: "node--a-k8s-customer-eth0", namespace: "production", uid: "7ae6cf4a-9ac1-4d35-9ca0-1d3aa8d5d0a1" },
+    ...{ creationTimestamp: "2026-11-21T08:18:07Z", labels: { app: "customer" } },
+  },
+  spec: {
+    ...{ orchestrator: "k8s", node: "node-a", pod: "customer", endpoint: "eth0", unknown: "stays" },
+    ...{ ipNetworks: ["192.168.0.7/32"], interfaceName: "cali123", profiles: ["kns.production"] },
+  },
+};
+
+const valueOf = async (etcd: Etcd, key: string) => (await etcd.dump(key)).get(key);
+// deno-lint-ignore no-explicit-any
+const objectOf = async (etcd: Etcd, key: string): Promise<any> => JSON.parse(await valueOf(etcd, key) ?? "null");
+const revisionOf = async (etcd: Etcd): Promise<number> =>
+  JSON.parse(await etcd.etcdctl("get", "x", "-w", "json")).header.revision;
+/** Revisions of all resources: what does not change was not written. */
+async function resourcesOf(etcd: Etcd): Promise<string[]> {
+  const { kvs = [] } = JSON.parse(await etcd.etcdctl("get", "--prefix", v3, "-w", "json"));
+  return kvs.map((kv: { key: string; mod_revision: number }) => `${atob(kv.key)} ${kv.mod_revision}`);
+}
+
+Deno.test("policies, profiles and labels follow Kubernetes: at the start, live, and without a write after a restart", () =>
+  inWorld(async ({ etcd, api, start }) => {
+    for (const ns of ["production", "old"]) await api.put(namespace(ns, { team: "bank" }));
+    await api.put(account("summary", "production"));
+    await api.put(policy("blue-policy", "production"));
+    await api.put(pod({ app: "customer", tier: "web" }, "192.168.0.7"));
+    await api.put({ kind: "Node", metadata: { name: "node-a", labels: { rack: "r1" } } });
+    const node = {
+      ...{ kind: "Node", apiVersion: "projectcalico.org/v3" },
+      metadata: {
+        ...{ name: "node-a", uid: "9ae6cf4a-9ac1-4d35-9ca0-1d3aa8d5d0a1", creationTimestamp: "2026-11-21T08:18:07Z" },
+        labels: { mine: "yes" },
+      },
+      spec: { bgp: { ipv4Address: "10.0.0.1/24" }, orchRefs: [{ nodeName: "node-a", orchestrator: "k8s" }] },
+    };
+    await etcd.etcdctl("put", `${v3}/nodes/node-a`, JSON.stringify(node));
+    await etcd.etcdctl("put", endpointKey, JSON.stringify(endpoint));
+    const foreign = { ...node, kind: "Profile", metadata: { ...node.metadata, name: "kns.foreign" }, spec: {} };
+    await etcd.etcdctl("put", `${v3}/profiles/kns.foreign`, JSON.stringify(foreign));
+    const theirs = { ...foreign, metadata: { ...foreign.metadata, name: "theirs" } };
+    await etcd.etcdctl("put", `${v3}/profiles/theirs`, JSON.stringify(theirs));
+
+    const blue = `${v3}/networkpolicies/production/knp.default.blue-policy`;
+    await using first = await start().works();
+    await wait("the policy", () => valueOf(etcd, blue));
+    await wait("the foreign profile to go", async () => !await valueOf(etcd, `${v3}/profiles/kns.foreign`));
+    assert.ok(await valueOf(etcd, `${v3}/profiles/theirs`));
+    const stored = await objectOf(etcd, blue);
+    assert.deepEqual(stored.metadata.annotations, {
+      "projectcalico.org/metadata": '{"name":"knp.default.blue-policy"}',
+    });
+    assert.deepEqual(stored.metadata.labels, { "projectcalico.org/tier": "default" });
+    assert.deepEqual(stored.spec, {
+      ...{ tier: "default", order: 1000 },
+      ingress: [{
+        ...{ action: "Allow", protocol: "TCP", destination: { ports: [80] } },
+        source: { selector: "projectcalico.org/orchestrator == 'k8s' && color == 'red'" },
+      }],
+      ...{ selector: "projectcalico.org/orchestrator == 'k8s' && color == 'blue'", types: ["Ingress"] },
+    });
+    const profile = await wait("the namespace's profile", () => objectOf(etcd, `${v3}/profiles/kns.production`));
+    assert.equal(profile.spec.labelsToApply["pcns.team"], "bank");
+    const ofAccount = await wait(
+      "the account's profile",
+      () => objectOf(etcd, `${v3}/profiles/ksa.production.summary`),
+    );
+    assert.deepEqual(ofAccount.spec, {
+      labelsToApply: { "pcsa.app": "summary", "pcsa.projectcalico.org/name": "summary" },
+    });
+    const labels = await wait("the pod's labels", async () => {
+      const { metadata } = await objectOf(etcd, endpointKey);
+      return metadata.labels.tier && metadata.labels;
+    });
+    const added = { "projectcalico.org/namespace": "production", "projectcalico.org/orchestrator": "k8s" };
+    assert.deepEqual(labels, { app: "customer", tier: "web", ...added, "projectcalico.org/serviceaccount": "summary" });
+    assert.equal((await objectOf(etcd, endpointKey)).spec.unknown, "stays");
+    const nodeLabels = () => objectOf(etcd, `${v3}/nodes/node-a`).then(({ metadata }) => metadata);
+    await wait("the node's label", async () => (await nodeLabels()).labels.rack === "r1");
+    assert.equal((await nodeLabels()).labels.mine, "yes");
+    assert.equal((await nodeLabels()).annotations["projectcalico.org/kube-labels"], '{"rack":"r1"}');
+
+    // Live: a change each.
+    const began = performance.now();
+    await api.put(pod({ app: "customer", color: "red" }, "192.168.0.7"));
+    await wait("the new label", async () => (await objectOf(etcd, endpointKey)).metadata.labels.color === "red");
+    const ms = performance.now() - began;
+    assert.ok(ms < 2_000, `a label took ${ms} ms`);
+    console.log(`pod label in etcd, seen by etcdctl, after ${Math.round(ms)} ms`);
+    await api.put(policy("blue-policy", "production", "green"));
+    await wait("the changed policy", async () => /green/.test((await objectOf(etcd, blue)).spec.selector));
+    await api.put({ kind: "Node", metadata: { name: "node-a", labels: { zone: "z" } } });
+    await wait("the node's labels", async () => (await nodeLabels()).labels.zone === "z");
+    assert.deepEqual((await nodeLabels()).labels, { mine: "yes", zone: "z" });
+    await api.delete("namespaces", undefined, "old");
+    await wait("the profile to go", async () => !await valueOf(etcd, `${v3}/profiles/kns.old`));
+    await api.delete("networkpolicies", "production", "blue-policy");
+    await wait("the policy to go", async () => !await valueOf(etcd, blue));
+
+    // What somebody else spoils is put back; his labels stay.
+    const spoilt = await objectOf(etcd, `${v3}/profiles/kns.production`);
+    spoilt.spec.labelsToApply = {};
+    spoilt.metadata.labels = { note: "mine" };
+    await etcd.etcdctl("put", `${v3}/profiles/kns.production`, JSON.stringify(spoilt));
+    const repaired = await wait("the repair", async () => {
+      const now = await objectOf(etcd, `${v3}/profiles/kns.production`);
+      return now.spec.labelsToApply["pcns.team"] && now;
+    });
+    assert.deepEqual(repaired.metadata.labels, { note: "mine" });
+    await etcd.etcdctl("put", `${v3}/profiles/kns.production`, "{not json");
+    await wait("an unreadable value to be replaced", async () => {
+      return (await objectOf(etcd, `${v3}/profiles/kns.production`)).spec.labelsToApply["pcns.team"];
+    });
+
+    assert.equal(await first.end("SIGTERM"), 0);
+    assert.equal(await valueOf(etcd, "/tortie/locks/controllers"), undefined);
+    const before = await resourcesOf(etcd);
+    await using second = await start().works();
+    await api.put(namespace("marker"));
+    await wait("the marker", () => valueOf(etcd, `${v3}/profiles/kns.marker`));
+    await wait("all lists", () => (second.text.match(/"listed"/g) ?? []).length === 5);
+    assert.deepEqual((await resourcesOf(etcd)).filter((line) => !line.includes("kns.marker")), before);
+  }));
+
+Deno.test("an API server that goes away, forgets its history or refuses us loses nothing", () =>
+  inWorld(async ({ etcd, api, way, start }) => {
+    await api.put(namespace("a"));
+    await using instance = await start({ ENABLED_CONTROLLERS: "namespace,policy" }).works();
+    const has = (name: string) => valueOf(etcd, `${v3}/profiles/kns.${name}`);
+    await wait("the first profile", () => has("a"));
+
+    way.takeAway();
+    await api.put(namespace("b"));
+    await api.delete("namespaces", undefined, "a");
+    await wait("the loss to be told", () => instance.text.includes("cannot be followed now"));
+    assert.ok(await has("a"), "what is known stays");
+    await way.giveBack();
+    await wait("what was missed", () => has("b"));
+    await wait("what went meanwhile", async () => !await has("a"));
+    const listed = () => api.requests.filter((line) => line.includes("limit=")).length;
+    assert.equal(listed(), 2, "a watch goes on where it was");
+
+    way.takeAway();
+    await api.put(namespace("c"));
+    await api.delete("namespaces", undefined, "b");
+    api.objects.expire();
+    await way.giveBack();
+    await wait("what came before the history", () => has("c"));
+    await wait("what went before the history", async () => !await has("b"));
+    assert.ok(listed() > 2, "410 lists again");
+  }));
+
+Deno.test("a second instance waits, and takes over when the first is killed", () =>
+  inWorld(async ({ etcd, api, start }) => {
+    await using first = await start({ ENABLED_CONTROLLERS: "namespace" }).works();
+    await using second = start({ ENABLED_CONTROLLERS: "namespace" });
+    await wait("the second to wait", () => second.text.includes("another instance works"));
+    await wait("the second to be warm", () => second.text.includes('"listed"'));
+    const revision = await revisionOf(etcd);
+    await first.end("SIGKILL");
+    await api.put(namespace("late"));
+    const began = performance.now();
+    await wait("the profile", () => valueOf(etcd, `${v3}/profiles/kns.late`), { deadlineMs: 20_000 });
+    console.log(`taken over after ${Math.round(performance.now() - began)} ms`);
+    assert.ok(await revisionOf(etcd) > revision);
+  }));
+
+Deno.test("etcd away: what changed meanwhile is written when it is back", () =>
+  inWorld(async ({ etcd, api, start }) => {
+    await using _instance = await start({ ENABLED_CONTROLLERS: "namespace" }).works();
+    await api.put(namespace("a"));
+    await wait("the first profile", () => valueOf(etcd, `${v3}/profiles/kns.a`));
+    await etcd.kill();
+    await api.put(namespace("b"));
+    await api.delete("namespaces", undefined, "a");
+    await etcd.restart();
+    await wait("the new profile", () => valueOf(etcd, `${v3}/profiles/kns.b`), { deadlineMs: 20_000 });
+    await wait("the old one to go", async () => !await valueOf(etcd, `${v3}/profiles/kns.a`), { deadlineMs: 20_000 });
+  }));
