@@ -59,6 +59,8 @@ export interface FilterStatus {
 export const tableNames: readonly Table[] = ["raw", "mangle", "nat", "filter"];
 /** Between two looks for changes of others in the sets, and a sign of life. */
 const heartbeatMs = 1_000;
+/** A flush may wait for others' lock on the tables, and write many; as long as Felix's main loop may be silent. */
+const deadAfterMs = 90_000;
 /** So that what others did to a set is put right within a second. */
 const checkEveryMs = 700;
 /** Sets that a look may hold, 5 us each: with more of them the looks come at longer intervals. */
@@ -117,7 +119,7 @@ export class Filter implements AsyncDisposable {
     this.#waiters = new Waiters(clock, () => this.#wake.call());
     this.#startedMs = this.#refreshedAtMs = this.#setsRefreshedAtMs = clock.monotonicMs();
     metrics.onCollect(() => this.#collect());
-    options.health.register("policy", 10 * heartbeatMs);
+    options.health.register("policy", deadAfterMs);
     this.#tasks = [this.#run(), this.#follow()];
   }
 
