@@ -46,6 +46,35 @@ export interface ClusterRoute {
   via: Ip | undefined;
 }
 
+/** Settings of WireGuard; what is by version goes by that of the pods' packets. */
+export interface WireguardSettings {
+  enabled: Record<Family, boolean>;
+  deviceName: Record<Family, string>;
+  /** UDP port here and at every other node. */
+  port: Record<Family, number>;
+  /** 0 = that of the host less the outer headers. */
+  mtuBytes: Record<Family, number>;
+  /** The rule that leads into the table, and the table. */
+  rulePriority: number;
+  table: Record<Family, number>;
+  /** Mark of the outer packets, by which they leave as without WireGuard; 0 = the mark mask has no bit for it. */
+  mark: number;
+  /** Packets between hosts are encrypted too. */
+  hostEncryption: boolean;
+  /** 0 = none is sent. */
+  keepaliveSeconds: number;
+}
+
+/** WireGuard of one IP version: who is reached through it. */
+export interface WireguardPlan {
+  /** Address of the device; undefined = it has none yet. */
+  ip: Ip | undefined;
+  /** `endpoint` is the node's address. */
+  peers: readonly { node: string; publicKey: string; endpoint: Ip; allowed: readonly Cidr[] }[];
+  /** Networks with an owner that is no peer: they are reached as without WireGuard. */
+  bypassed: readonly Cidr[];
+}
+
 /** Settings that the network of this node depends on; all from FelixConfiguration and the environment. */
 export interface NetworkSettings {
   /** Names that begin with one of these are host sides of pods. */
@@ -79,6 +108,7 @@ export interface NetworkSettings {
   /** VXLAN network identifier and outer UDP port. */
   vxlanVni: number;
   vxlanPort: number;
+  wireguard: WireguardSettings;
   /** Between two looks at everything, in milliseconds: routes, and interfaces with their switches. */
   routeRefreshMs: number;
   interfaceRefreshMs: number;
@@ -103,5 +133,7 @@ export interface Desired {
   vteps: Record<Family, readonly Vtep[]>;
   /** By `dst`. The same object as long as nothing in it changed. */
   clusterRoutes: ReadonlyMap<string, ClusterRoute>;
+  /** Of the versions that it is on for. The same object as long as nothing in it changed. */
+  wireguard: Partial<Record<Family, WireguardPlan>>;
   settings: NetworkSettings;
 }

@@ -6,7 +6,16 @@ import { type Forwarding, forwardingKey } from "../../kernel/rtnetlink/forwardin
 import type { Link } from "../../kernel/rtnetlink/link.ts";
 import { type Neighbour, neighbourKey } from "../../kernel/rtnetlink/neighbour.ts";
 import { type Route, routeKey, sameRoute } from "../../kernel/rtnetlink/route.ts";
-import { isTunnelName, type Ownership, ownsAddress, ownsNeighbour, ownsRoute } from "../network/ownership.ts";
+import {
+  isTunnelName,
+  type Ownership,
+  ownsAddress,
+  ownsNeighbour,
+  ownsRoute,
+  ownsWireguardRoute,
+  ownsWireguardRule,
+} from "../network/ownership.ts";
+import { type Rule, ruleKey } from "../../kernel/rtnetlink/rule.ts";
 import type { WantedNetwork } from "../network/wanted.ts";
 import type { KernelPorts } from "./_ports.ts";
 
@@ -18,7 +27,7 @@ import type { KernelPorts } from "./_ports.ts";
 export function doubtAfter(change: Change, wanted: WantedNetwork, ports: KernelPorts, ours: Ownership): boolean {
   switch (change.what) {
     case "link":
-      return isTunnelName(change.link.name)
+      return isTunnelName(change.link.name, ours.settings)
         ? doubtTunnel(change.link, change.removed, wanted, ports)
         : doubtLink(change.link.index, change.removed, change.link.up, wanted, ports);
     case "address":
@@ -27,6 +36,8 @@ export function doubtAfter(change: Change, wanted: WantedNetwork, ports: KernelP
       return doubtForwarding(change.forwarding, change.removed, wanted, ports);
     case "route":
       return doubtRoute(change.route, change.removed, wanted, ports, ours);
+    case "rule":
+      return doubtRule(change.rule, change.removed, wanted, ports, ours);
     case "neighbour":
       return doubtNeighbour(change.neighbour, change.removed, wanted, ports, ours);
     case "sysctl":
@@ -86,11 +97,39 @@ function doubtRoute(
   ports: KernelPorts,
   ours: Ownership,
 ): boolean {
-  if (route.table !== table.main) return false;
+  if (route.table !== table.main) return doubtWireguardRoute(route, removed, wanted, ports, ours);
   const [port, all] = route.dst.v === 4 ? [ports.routes4, wanted.routes4] : [ports.routes6, wanted.routes6];
   const want = all.get(routeKey(route));
   const fits = want ? !removed && sameRoute(route, want) : removed || !ownsRoute(route, ours);
   if (!fits) port.doubt();
+  return !fits;
+}
+
+function doubtWireguardRoute(
+  route: Route,
+  removed: boolean,
+  wanted: WantedNetwork,
+  ports: KernelPorts,
+  ours: Ownership,
+): boolean {
+  const { v } = route.dst;
+  if (route.table !== ours.settings.wireguard.table[v]) return false;
+  const want = (v === 4 ? wanted.wireguardRoutes4 : wanted.wireguardRoutes6).get(routeKey(route));
+  const fits = want ? !removed && sameRoute(route, want) : removed || !ownsWireguardRoute(route, ours);
+  if (!fits) ports.doubtWireguardRoutes();
+  return !fits;
+}
+
+function doubtRule(
+  rule: Rule,
+  removed: boolean,
+  wanted: WantedNetwork,
+  ports: KernelPorts,
+  ours: Ownership,
+): boolean {
+  if (!ownsWireguardRule(rule, rule.family, ours.settings)) return false;
+  const fits = (rule.family === 4 ? wanted.rules4 : wanted.rules6).has(ruleKey(rule)) !== removed;
+  if (!fits) ports.doubtWireguardRoutes();
   return !fits;
 }
 

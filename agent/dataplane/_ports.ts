@@ -10,8 +10,10 @@ import { linkStatePort } from "../../kernel/rtnetlink/link.ts";
 import { farMtuPort } from "../../kernel/rtnetlink/far_mtu.ts";
 import { neighbourPort } from "../../kernel/rtnetlink/neighbour.ts";
 import { routePort } from "../../kernel/rtnetlink/route.ts";
+import { rulePort } from "../../kernel/rtnetlink/rule.ts";
 import type { RtSocket } from "../../kernel/rtnetlink/socket.ts";
 import { tunnelDevicePort } from "../../kernel/rtnetlink/tunnel_device.ts";
+import { peerPort, wireguardPort } from "../../kernel/rtnetlink/wireguard.ts";
 import type { NetworkSettings } from "../desired.ts";
 import {
   ownDevices,
@@ -19,6 +21,8 @@ import {
   ownsAddress,
   ownsNeighbour,
   ownsRoute,
+  ownsWireguardRoute,
+  ownsWireguardRule,
   tunnelNames,
 } from "../network/ownership.ts";
 import type { EndpointEntries, WantedNetwork } from "../network/wanted.ts";
@@ -40,6 +44,8 @@ export interface PortStatus {
 const order = [
   ...["files", "sysctls", "tunnels", "links"] as const,
   ...["farMtus", "addresses", "neighbours", "neighbours6", "forwarding", "routes4", "routes6"] as const,
+  // The rules lead packets into WireGuard: all that it needs is there before, and they go first.
+  ...["wireguard", "peers", "wireguardRoutes4", "wireguardRoutes6", "rules4", "rules6"] as const,
 ];
 type Name = typeof order[number];
 const raise: Name = "links";
@@ -74,8 +80,15 @@ export class KernelPorts {
   readonly forwarding;
   readonly routes4;
   readonly routes6;
+  readonly wireguard;
+  readonly peers;
+  readonly wireguardRoutes4;
+  readonly wireguardRoutes6;
+  readonly rules4;
+  readonly rules6;
 
-  constructor(socket: RtSocket, options: PortsOptions) {
+  /** `generic` speaks generic netlink. */
+  constructor(socket: RtSocket, generic: RtSocket, options: PortsOptions) {
     const { clock, random, mtuFile } = options;
     this.#ipv6 = options.ipv6;
     const empty = new Map();
@@ -89,7 +102,7 @@ export class KernelPorts {
     this.neighbours = ownNeighbours(4);
     this.neighbours6 = ownNeighbours(6);
     this.tunnels = acked(tunnelDevicePort(socket, {
-      ours: ownDevices,
+      ours: () => ownDevices(options.ownership().settings),
       shared: new Set([tunnelNames.ipip]),
       wanted: () => options.wanted()?.tunnels.keys() ?? [],
     }));
@@ -98,6 +111,21 @@ export class KernelPorts {
     this.forwarding = acked(forwardingPort(socket, () => options.wanted()?.forwarders ?? []));
     this.routes4 = acked(routePort(socket, { family: 4, owns }));
     this.routes6 = acked(routePort(socket, { family: 6, owns }));
+    const devices = () => options.wanted()?.wireguard.keys() ?? [];
+    this.wireguard = acked(wireguardPort(generic, devices));
+    this.peers = acked(peerPort(generic, devices));
+    const settings = () => options.ownership().settings;
+    const ownTable = (family: Family) =>
+      acked(routePort(socket, {
+        ...{ family, name: `routes ip${family} of wireguard`, table: () => settings().wireguard.table[family] },
+        owns: (r) => ownsWireguardRoute(r, options.ownership()),
+      }));
+    this.wireguardRoutes4 = ownTable(4);
+    this.wireguardRoutes6 = ownTable(6);
+    const ownRules = (family: Family) =>
+      acked(rulePort(socket, family, (r) => ownsWireguardRule(r, family, settings())));
+    this.rules4 = ownRules(4);
+    this.rules6 = ownRules(6);
   }
 
   /** Wants all of this and nothing else. */
@@ -113,6 +141,12 @@ export class KernelPorts {
     this.forwarding.wantAll(wanted.forwarding);
     this.routes4.wantAll(wanted.routes4);
     this.routes6.wantAll(wanted.routes6);
+    this.wireguard.wantAll(wanted.wireguard);
+    this.peers.wantAll(wanted.peers);
+    this.wireguardRoutes4.wantAll(wanted.wireguardRoutes4);
+    this.wireguardRoutes6.wantAll(wanted.wireguardRoutes6);
+    this.rules4.wantAll(wanted.rules4);
+    this.rules6.wantAll(wanted.rules6);
   }
 
   /**
@@ -158,17 +192,24 @@ export class KernelPorts {
   /** Somebody may have changed routes or neighbours. */
   doubtRoutes(): void {
     for (const name of ["neighbours", "neighbours6", "forwarding", "routes4", "routes6"] as const) this[name].doubt();
+    this.doubtWireguardRoutes();
+  }
+
+  /** Somebody may have changed WireGuard's tables, or the rules that lead there. */
+  doubtWireguardRoutes(): void {
+    for (const name of ["wireguardRoutes4", "wireguardRoutes6", "rules4", "rules6"] as const) this[name].doubt();
   }
 
   /** A tunnel's device changed: so may have all that is on it. */
   doubtTunnels(): void {
-    this.addresses.doubt();
+    for (const name of ["addresses", "wireguard", "peers"] as const) this[name].doubt();
     this.doubtRoutes();
   }
 
   /** Somebody may have changed interfaces or their switches. */
   doubtInterfaces(): void {
-    for (const name of ["files", "sysctls", "tunnels", "links", "farMtus", "addresses"] as const) this[name].doubt();
+    const names = ["files", "sysctls", "tunnels", "links", "farMtus", "addresses", "wireguard", "peers"] as const;
+    for (const name of names) this[name].doubt();
   }
 
   /**
@@ -215,6 +256,6 @@ export class KernelPorts {
 /** Routes may be switched off as a whole, and IPv6: then what is there stays as it is. */
 function isActive(name: Name, settings: NetworkSettings): boolean {
   if (name === "neighbours6") return settings.ipv6;
-  if (name === "routes6") return settings.ipv6 && !settings.routeSyncDisabled;
-  return name === "routes4" || name === "neighbours" ? !settings.routeSyncDisabled : true;
+  if (["routes6", "wireguardRoutes6", "rules6"].includes(name)) return settings.ipv6 && !settings.routeSyncDisabled;
+  return ["routes4", "neighbours", "wireguardRoutes4", "rules4"].includes(name) ? !settings.routeSyncDisabled : true;
 }

@@ -9,12 +9,14 @@ import { readSysctl } from "../../kernel/sysctl.ts";
 import { type Change, changes } from "../../kernel/rtnetlink/changes.ts";
 import { listAddresses } from "../../kernel/rtnetlink/address.ts";
 import { getLink, getPeer, listLinks } from "../../kernel/rtnetlink/link.ts";
+import { genericProtocol } from "../../kernel/rtnetlink/generic.ts";
 import { RtSocket } from "../../kernel/rtnetlink/socket.ts";
 import type { Desired, LocalEndpoint } from "../desired.ts";
 import { EndpointMemory } from "../network/endpoint_entries.ts";
 import { Interfaces } from "../network/interfaces.ts";
 import { graceMs, isPodInterface, type Ownership } from "../network/ownership.ts";
 import { ClusterRouteEntries } from "../network/tunnels.ts";
+import type { WireguardKeys } from "../network/wireguard.ts";
 import { type WantedNetwork, wantedNetwork } from "../network/wanted.ts";
 import { doubtAfter } from "./_drift.ts";
 import { EndedFlows } from "./_flows.ts";
@@ -36,6 +38,8 @@ export interface DataplaneOptions {
   health: Health;
   /** File in which CNI plugins find the MTU of new pods, Calico's own one by default; undefined = written nowhere. */
   mtuFile: string | undefined;
+  /** Private keys of WireGuard devices, asked for at each flush; without them there is no WireGuard. */
+  wireguardKeys?: () => WireguardKeys;
 }
 
 /** Where Calico's CNI plugin looks for the MTU of new pods. */
@@ -65,6 +69,7 @@ const followAgainMs = 1_000;
 export class Dataplane implements AsyncDisposable {
   readonly #options: DataplaneOptions;
   readonly #socket = RtSocket.open();
+  readonly #generic = RtSocket.open(undefined, genericProtocol);
   readonly #interfaces = new Interfaces();
   readonly #clusterEntries = new ClusterRouteEntries();
   readonly #endpointEntries = new EndpointMemory();
@@ -91,7 +96,7 @@ export class Dataplane implements AsyncDisposable {
     this.#options = options;
     this.#wake = new Wake(options.clock);
     this.#podMtus = new Set(mtuIn(options.mtuFile));
-    this.#ports = new KernelPorts(this.#socket, {
+    this.#ports = new KernelPorts(this.#socket, this.#generic, {
       ...options,
       ipv6: kernelFeatures().ipv6,
       wanted: () => this.#wanted,
@@ -171,6 +176,7 @@ export class Dataplane implements AsyncDisposable {
     this.#waiters.rejectAll(new Problem({ code: "not-ready", what: "the agent is stopping" }));
     await this.#flows[Symbol.asyncDispose]();
     this.#socket[Symbol.dispose]();
+    this.#generic[Symbol.dispose]();
   }
 
   /** Feeds the kernel's changes into doubt; lost ones and errors mean that everything is in doubt. */
@@ -265,6 +271,7 @@ export class Dataplane implements AsyncDisposable {
     this.#wanted = wantedNetwork(desired, {
       ...{ interfaces: this.#interfaces, rpFilter: this.#rpFilter, mtuFile, clusterEntries: this.#clusterEntries },
       ...{ podMtus: this.#podMtus, endpointEntries: this.#endpointEntries },
+      wireguardKeys: this.#options.wireguardKeys?.() ?? {},
     });
     this.#podMtus.add(this.#wanted.podMtu);
     this.#known = new Set(

@@ -104,6 +104,7 @@ export class ClusterRoutes {
   #dirty = new Set<string>();
   #context: RouteContext | undefined;
   #routes: ReadonlyMap<string, ClusterRoute> = new Map();
+  #revision = 0;
 
   /** A block's owners; undefined = it is gone. @returns true when that differs from before. */
   set(key: string, owned: readonly Owned[] | undefined): boolean {
@@ -112,7 +113,18 @@ export class ClusterRoutes {
     if (owned) this.#blocks.set(key, owned);
     else this.#blocks.delete(key);
     this.#dirty.add(key);
+    this.#revision++;
     return true;
+  }
+
+  /** Whose what is, of all blocks. */
+  *owned(): Generator<Owned> {
+    for (const all of this.#blocks.values()) yield* all;
+  }
+
+  /** Another number whenever owned() is other than before. */
+  get revision(): number {
+    return this.#revision;
   }
 
   /** The routes in a context; the same map while nothing in it changed. An equal context must be the same object. */

@@ -21,12 +21,13 @@ import { decodeBlock } from "../../ipam/block.ts";
 import { encapsulationOf } from "../../ipam/pools/encapsulation.ts";
 import { decodePool, type Pool } from "../../ipam/pools/pool.ts";
 import { routeOwner } from "../../ipam/pools/route_owner.ts";
-import type { Desired, Encapsulation, LocalEndpoint, NetworkSettings, OwnTunnel } from "../desired.ts";
+import type { Desired, Encapsulation, LocalEndpoint, NetworkSettings, OwnTunnel, WireguardPlan } from "../desired.ts";
 import { FelixSources } from "../felix_sources.ts";
 import type { SettingProblem } from "../settings.ts";
 import { type ClusterNode, clusterNode, type ResolvedNodes, resolveNodes } from "./cluster_nodes.ts";
 import { ClusterRoutes, ownedIn, type RouteContext } from "./cluster_routes.ts";
 import { networkSettings } from "./settings.ts";
+import { wireguardPlan } from "./wireguard.ts";
 
 /** What does not come from the datastore. */
 export interface LocalFacts {
@@ -73,6 +74,7 @@ export class NetworkInputs {
   readonly #routes = new ClusterRoutes();
   /** Undefined = pools, nodes or settings changed since it was made. */
   #context: RouteContext | undefined;
+  #wireguard: { of: string; context: RouteContext; plans: Partial<Record<Family, WireguardPlan>> } | undefined;
   readonly #readers: KeyReader[];
 
   constructor(facts: LocalFacts) {
@@ -175,8 +177,21 @@ export class NetworkInputs {
       tunnels: Object.fromEntries(ownTunnels(nodes.own).filter(([kind]) => encapsulations.has(kind))),
       vteps: { 4: vteps(4), 6: vteps(6) },
       clusterRoutes: this.#routes.flush(this.#context),
+      wireguard: this.#wireguardPlans(this.#context, settings),
     };
     return { desired, problems, findings: nodes.findings };
+  }
+
+  /** Worked out anew when nodes, blocks or settings changed. */
+  #wireguardPlans(context: RouteContext, { wireguard }: NetworkSettings): Partial<Record<Family, WireguardPlan>> {
+    const of = `${this.#routes.revision} ${JSON.stringify(wireguard)}`;
+    if (this.#wireguard?.of === of && this.#wireguard.context === context) return this.#wireguard.plans;
+    const plans: Partial<Record<Family, WireguardPlan>> = {};
+    for (const v of [4, 6] as const) {
+      if (wireguard.enabled[v]) plans[v] = wireguardPlan(v, this.#routes.owned(), context.nodes, wireguard);
+    }
+    this.#wireguard = { of, context, plans };
+    return plans;
   }
 
   #newContext(felix: string | undefined): RouteContext {
@@ -214,8 +229,8 @@ export class NetworkInputs {
 
   /** Most writes of a Node change nothing that packets depend on. */
   #readNode(kv: KeyValue): boolean {
-    const { metadata, spec } = resourceOf(kv), before = this.#nodes.get(kv.key);
-    const node = clusterNode(metadata.name, spec as Spec);
+    const { metadata, spec, status } = resourceOf(kv), before = this.#nodes.get(kv.key);
+    const node = clusterNode(metadata.name, spec as Spec, isObject(status) ? status as Spec : {});
     if (before && nodeText(before) === nodeText(node)) return false;
     this.#nodes.set(kv.key, node);
     this.#context = undefined;

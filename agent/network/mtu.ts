@@ -1,8 +1,10 @@
-import type { Encapsulation, NetworkSettings } from "../desired.ts";
+import type { Family } from "../../lib/ip.ts";
+import type { Encapsulation, NetworkSettings, WireguardSettings } from "../desired.ts";
 import type { HostInterface } from "./interfaces.ts";
 
 /** What the outer headers take of a packet, in bytes. */
 const overhead: Record<Encapsulation, number> = { ipip: 20, vxlan4: 50, vxlan6: 70 };
+const wireguardOverhead: Record<Family, number> = { 4: 60, 6: 80 };
 /** Calico's value for a host on which no interface matches. */
 const unknownHostMtu = 1460;
 
@@ -20,12 +22,20 @@ export function hostMtu(interfaces: Iterable<HostInterface>, mtuInterfacePattern
 export const tunnelMtu = (e: Encapsulation, host: number, { tunnelMtu }: Pick<NetworkSettings, "tunnelMtu">): number =>
   tunnelMtu[e] || host - overhead[e];
 
+/** MTU of WireGuard's device: as tunnelMtu(). */
+export const wireguardMtu = (v: Family, host: number, { mtuBytes }: Pick<WireguardSettings, "mtuBytes">): number =>
+  mtuBytes[v] || host - wireguardOverhead[v];
+
 /** MTU of pods: the smallest that any way to another node can carry. Source: Calico's determinePodMTU. */
 export function podMtu(
   host: number,
   encapsulations: ReadonlySet<Encapsulation>,
-  settings: Pick<NetworkSettings, "tunnelMtu">,
+  settings: Pick<NetworkSettings, "tunnelMtu" | "wireguard">,
 ): number {
-  const tunnels = [...encapsulations].map((e) => tunnelMtu(e, host, settings));
+  const { wireguard } = settings;
+  const tunnels = [
+    ...[...encapsulations].map((e) => tunnelMtu(e, host, settings)),
+    ...([4, 6] as const).filter((v) => wireguard.enabled[v]).map((v) => wireguardMtu(v, host, wireguard)),
+  ];
   return tunnels.length > 0 ? Math.min(...tunnels) : host;
 }

@@ -1,6 +1,7 @@
-import { parseCidr, sameIp } from "../../lib/ip.ts";
+import { type Family, parseCidr, sameIp } from "../../lib/ip.ts";
 import type { Address } from "../../kernel/rtnetlink/address.ts";
-import type { Route } from "../../kernel/rtnetlink/route.ts";
+import { kind, type Route } from "../../kernel/rtnetlink/route.ts";
+import type { Rule } from "../../kernel/rtnetlink/rule.ts";
 import type { Encapsulation, NetworkSettings } from "../desired.ts";
 import type { Interfaces } from "./interfaces.ts";
 
@@ -12,13 +13,16 @@ export const tunnelNames: Record<Encapsulation, string> = {
 };
 
 /** Devices that are ours by their name, with their kind; `tunl0` is the kernel's own and only used by us. */
-export const ownDevices: ReadonlyMap<string, string> = new Map([
-  [tunnelNames.vxlan4, "vxlan"],
-  [tunnelNames.vxlan6, "vxlan"],
-]);
+export const ownDevices = ({ wireguard }: Pick<NetworkSettings, "wireguard">): ReadonlyMap<string, string> =>
+  new Map([
+    [tunnelNames.vxlan4, "vxlan"],
+    [tunnelNames.vxlan6, "vxlan"],
+    ...Object.values(wireguard.deviceName).map((name): [string, string] => [name, "wireguard"]),
+  ]);
 
 /** Devices on which addresses, neighbours and forwarding are ours, whoever made them. */
-export const isTunnelName = (name: string): boolean => Object.values(tunnelNames).includes(name);
+export const isTunnelName = (name: string, { wireguard }: Pick<NetworkSettings, "wireguard">): boolean =>
+  Object.values(tunnelNames).includes(name) || Object.values(wireguard.deviceName).includes(name);
 
 /** Calico's own number for routes that no interface marks as ours, while pods' routes have the number of "boot". */
 const calicoProtocol = 80;
@@ -57,7 +61,7 @@ export function ownsRoute(r: Route, { interfaces, settings, known, nowMs }: Owne
   if (r.protocol === exclusiveProtocol(settings) || r.protocol === calicoProtocol) return true;
   const on = r.index === undefined ? undefined : interfaces.at(r.index);
   if (on?.name === tunnelNames.ipip) return r.protocol === birdProtocol;
-  if (on && isTunnelName(on.name)) return r.protocol !== kernelProtocol;
+  if (on && isTunnelName(on.name, settings)) return r.protocol !== kernelProtocol;
   if (!on || !isPodInterface(on.name, settings)) return false;
   if (!settings.removeExternalRoutes && r.protocol !== settings.routeProtocol) return false;
   return known.has(on.index) || nowMs - on.firstSeenMs >= graceMs;
@@ -69,7 +73,7 @@ export function ownsNeighbour(
   { interfaces, settings, known, nowMs }: Ownership,
 ): boolean {
   const on = interfaces.at(n.index);
-  if (on && isTunnelName(on.name)) return true;
+  if (on && isTunnelName(on.name, settings)) return true;
   if (!on || !isPodInterface(on.name, settings)) return false;
   return known.has(on.index) || nowMs - on.firstSeenMs >= graceMs;
 }
@@ -77,8 +81,25 @@ export function ownsNeighbour(
 /** True when an address is ours: all on our tunnels' devices but IPv6's link-local one, which is the kernel's. */
 export function ownsAddress(
   { index, ip, len }: Pick<Address, "index" | "ip" | "len">,
-  { interfaces }: Ownership,
+  { interfaces, settings }: Ownership,
 ): boolean {
   const on = interfaces.at(index);
-  return on !== undefined && isTunnelName(on.name) && !(ip.v === 6 && len === 64);
+  return on !== undefined && isTunnelName(on.name, settings) && !(ip.v === 6 && len === 64);
+}
+
+/**
+ * True when a route of WireGuard's table is ours: on its device all but the kernel's, and the ways past it. While it is
+ * off the table may be another's, and only what has our own number is ours.
+ */
+export function ownsWireguardRoute(r: Route, { interfaces, settings }: Ownership): boolean {
+  const { enabled, deviceName } = settings.wireguard, v = r.dst.v;
+  if (r.kind === kind.throw) return enabled[v] || r.protocol === exclusiveProtocol(settings);
+  const on = r.index === undefined ? undefined : interfaces.at(r.index);
+  return on?.name === deviceName[v] && r.protocol !== kernelProtocol;
+}
+
+/** True when a rule is ours: it leads to WireGuard's table for packets without its mark, as Felix's does. */
+export function ownsWireguardRule(r: Rule, family: Family, { wireguard }: NetworkSettings): boolean {
+  const { table, mark } = wireguard;
+  return r.table === table[family] && r.invert && r.mark === mark && r.mask === mark;
 }

@@ -28,6 +28,17 @@ Deno.test("without any configuration the settings are Calico's defaults", () => 
     vxlanEnabled: undefined,
     vxlanVni: 4096,
     vxlanPort: 4789,
+    wireguard: {
+      enabled: { 4: false, 6: false },
+      deviceName: { 4: "wireguard.cali", 6: "wg-v6.cali" },
+      port: { 4: 51820, 6: 51821 },
+      mtuBytes: { 4: 0, 6: 0 },
+      rulePriority: 99,
+      table: { 4: 1, 6: 2 },
+      mark: 0x200000,
+      hostEncryption: false,
+      keepaliveSeconds: 0,
+    },
   });
 });
 

@@ -1,5 +1,6 @@
 import type { Family } from "../../lib/ip.ts";
 import type { Sysctl } from "../../kernel/sysctl.ts";
+import type { NetworkSettings } from "../desired.ts";
 
 /** MAC of the host side of every pair: pods may be moved without learning another one. */
 export const hostMac = "ee:ee:ee:ee:ee:ee";
@@ -50,13 +51,18 @@ export function podSysctls(interfaceName: string, families: Family[], ipForwardi
   ];
 }
 
-/** Switches of the whole host: it forwards. Source: FelixConfiguration.ipForwarding, ipv6Support. */
-export function hostSysctls(settings: { ipForwarding: boolean; ipv6: boolean }): Sysctl[] {
+/**
+ * Switches of the whole host: it forwards; with WireGuard between hosts the check of sources looks at marks.
+ * Source: FelixConfiguration.ipForwarding, ipv6Support; Calico's felix/wireguard/wireguard.go ensureLink.
+ */
+export function hostSysctls(settings: Pick<NetworkSettings, "ipForwarding" | "ipv6" | "wireguard">): Sysctl[] {
+  const { enabled, hostEncryption } = settings.wireguard;
   return [
     ...(settings.ipForwarding ? [{ path: "net/ipv4/ip_forward", value: "1" }] : []),
     ...(settings.ipForwarding && settings.ipv6
       ? [{ path: "net/ipv6/conf/all/forwarding", value: "1", optional: true }]
       : []),
+    ...(enabled[4] && hostEncryption ? [{ path: "net/ipv4/conf/all/src_valid_mark", value: "1" }] : []),
     { path: "net/netfilter/nf_conntrack_acct", value: "1", optional: true },
   ];
 }

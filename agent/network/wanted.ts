@@ -6,6 +6,8 @@ import type { LinkState } from "../../kernel/rtnetlink/link.ts";
 import type { StaticNeighbour } from "../../kernel/rtnetlink/neighbour.ts";
 import { kind, type Route, route, routeKey } from "../../kernel/rtnetlink/route.ts";
 import type { TunnelDevice } from "../../kernel/rtnetlink/tunnel_device.ts";
+import type { WireguardDevice, WireguardPeer } from "../../kernel/rtnetlink/wireguard.ts";
+import type { Rule } from "../../kernel/rtnetlink/rule.ts";
 import type { Sysctl } from "../../kernel/sysctl.ts";
 import type { Desired } from "../desired.ts";
 import type { Interfaces } from "./interfaces.ts";
@@ -14,6 +16,7 @@ import { blackholeRoute, byInterface, byPlace } from "./local_routes.ts";
 import { hostMtu, podMtu } from "./mtu.ts";
 import { hostSysctls } from "./sysctls.ts";
 import { type ClusterRouteEntries, exits, type RouteEntries, wantedTunnels } from "./tunnels.ts";
+import { wantedWireguard, type WireguardKeys } from "./wireguard.ts";
 
 /** Entries of the kernel's ports, by their keys. */
 export interface WantedNetwork {
@@ -34,6 +37,14 @@ export interface WantedNetwork {
   forwarding: Map<string, Forwarding>;
   /** Indexes of VXLAN devices, whose forwarding tables are ours. */
   forwarders: readonly number[];
+  /** What is set on WireGuard's devices, by name, and their peers, by peerKey(). */
+  wireguard: Map<string, WireguardDevice>;
+  peers: Map<string, WireguardPeer>;
+  /** Of WireGuard's tables. */
+  wireguardRoutes4: Map<string, Route>;
+  wireguardRoutes6: Map<string, Route>;
+  rules4: Map<string, Rule>;
+  rules6: Map<string, Rule>;
   /** MTU of the pods' sides, by the index of the host's side. */
   farMtus: Map<number, number>;
   /** MTU of new pods. */
@@ -63,6 +74,8 @@ export interface HostFacts {
   mtuFile: string | undefined;
   /** What new pods once got as their MTU: an interface that has one of these follows, others were given their own. */
   podMtus: ReadonlySet<number>;
+  /** Private keys of this node's WireGuard devices. */
+  wireguardKeys: WireguardKeys;
   /** Remembers the entries of routes that did not change. */
   clusterEntries: ClusterRouteEntries;
   /** Remembers the entries of endpoints that did not change. */
@@ -74,6 +87,7 @@ export function wantedNetwork(desired: Desired, facts: HostFacts): WantedNetwork
   const { settings } = desired, { interfaces, rpFilter, mtuFile } = facts;
   const host = hostMtu(interfaces.all(), settings.mtuInterfacePattern);
   const { devices, addresses, neighbours, forwarding, forwarders } = wantedTunnels(desired, interfaces, host);
+  const wireguard = wantedWireguard(desired, interfaces, host, facts.wireguardKeys);
   const ofHost = hostSysctls(settings).map((s): [string, Sysctl] => [sysctlKey(0, s.path), s]);
   const wanted: WantedNetwork = {
     sysctls: new Map(ofHost),
@@ -83,7 +97,10 @@ export function wantedNetwork(desired: Desired, facts: HostFacts): WantedNetwork
     routes6: new Map(),
     neighbours: new Map([...neighbours].filter(([, n]) => n.ip.v === 4)),
     neighbours6: new Map([...neighbours].filter(([, n]) => n.ip.v === 6)),
-    ...{ tunnels: devices, addresses, forwarding, forwarders },
+    ...{ forwarding, forwarders, wireguard: wireguard.settings, peers: wireguard.peers },
+    tunnels: new Map([...devices, ...wireguard.devices]),
+    addresses: new Map([...addresses, ...wireguard.addresses]),
+    ...{ wireguardRoutes4: new Map(), wireguardRoutes6: new Map(), rules4: new Map(), rules6: new Map() },
     farMtus: new Map(),
     podMtu: podMtu(host, desired.encapsulations, settings),
     files: new Map(),
@@ -116,6 +133,10 @@ export function wantedNetwork(desired: Desired, facts: HostFacts): WantedNetwork
     const cluster = facts.clusterEntries.entries(desired, exits(desired, interfaces, host));
     wanted.routes4 = withCluster(routes, 4, cluster, memory);
     wanted.routes6 = withCluster(routes, 6, cluster, memory);
+    wanted.wireguardRoutes4 = wireguard.routes[4];
+    wanted.wireguardRoutes6 = wireguard.routes[6];
+    wanted.rules4 = wireguard.rules[4];
+    wanted.rules6 = wireguard.rules[6];
   }
   return wanted;
 }

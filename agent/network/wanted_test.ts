@@ -27,6 +27,7 @@ const desired = (endpoints: LocalEndpoint[], parts: Partial<Desired> = {}): Desi
   tunnels: {},
   vteps: { 4: [], 6: [] },
   clusterRoutes: new Map(),
+  wireguard: {},
   settings,
   ...parts,
 });
@@ -40,6 +41,7 @@ const facts = (...links: Link[]) => {
     clusterEntries: new ClusterRouteEntries(),
     endpointEntries: new EndpointMemory(),
     podMtus: new Set([1400]),
+    wireguardKeys: {},
   };
 };
 
@@ -92,12 +94,12 @@ Deno.test("blackholes are routes; with routeSyncDisabled there is none of either
 
 Deno.test("the host forwards unless it is told not to", () => {
   const paths = (s: Parameters<typeof hostSysctls>[0]) => hostSysctls(s).map((x) => x.path);
-  assert.deepEqual(paths({ ipForwarding: true, ipv6: true }), [
+  assert.deepEqual(paths({ ...settings, ipForwarding: true, ipv6: true }), [
     "net/ipv4/ip_forward",
     "net/ipv6/conf/all/forwarding",
     "net/netfilter/nf_conntrack_acct",
   ]);
-  assert.deepEqual(paths({ ipForwarding: false, ipv6: true }), ["net/netfilter/nf_conntrack_acct"]);
+  assert.deepEqual(paths({ ...settings, ipForwarding: false, ipv6: true }), ["net/netfilter/nf_conntrack_acct"]);
 });
 
 Deno.test("switches of a version are set only when the pod has an address of it", () => {
@@ -112,7 +114,7 @@ Deno.test("switches of a version are set only when the pod has an address of it"
 Deno.test("podMtu() is the host's less the widest tunnel header, or what is configured", () => {
   const { interfaces } = facts(link(1, "lo", true, 65536), link(2, "eth0", true, 9000), link(3, "eth1", false, 1000));
   const mtu = (list: Encapsulation[], tunnelMtu = settings.tunnelMtu) =>
-    podMtu(hostMtu(interfaces.all(), settings.mtuInterfacePattern), new Set(list), { tunnelMtu });
+    podMtu(hostMtu(interfaces.all(), settings.mtuInterfacePattern), new Set(list), { ...settings, tunnelMtu });
   assert.equal(mtu([]), 9000);
   assert.equal(mtu(["ipip"]), 8980);
   assert.equal(mtu(["ipip", "vxlan4"]), 8950);

@@ -7,6 +7,7 @@ import { decodeLink, type Link, linkQuery, linkType } from "./link.ts";
 import { attributesOf, decodeMessages, encodeRequests, type Message, readU32 } from "./message.ts";
 import { decodeNeighbour, type Neighbour, neighbourType } from "./neighbour.ts";
 import { decodeRoute, type Route, routeTypes } from "./route.ts";
+import { decodeRule, type Rule, ruleType } from "./rule.ts";
 import { openNetlink } from "./socket.ts";
 
 /** What changed. `removed` tells that the object is as it was before it went. */
@@ -16,13 +17,14 @@ export type Change =
   | { what: "link"; removed: boolean; link: Link }
   | { what: "address"; removed: boolean; address: Address }
   | { what: "route"; removed: boolean; route: Route }
+  | { what: "rule"; removed: boolean; rule: Rule }
   | { what: "neighbour"; removed: boolean; neighbour: Neighbour }
   | { what: "forwarding"; removed: boolean; forwarding: Forwarding }
   /** Forwarding, rp_filter, proxy_arp or proxy_ndp of an interface; -1 = all, -2 = default. */
   | { what: "sysctl"; index: number };
 
 /** Multicast groups of each sort (RTNLGRP_*). */
-const groups = { link: [1], address: [5, 9], route: [7, 11], neighbour: [3], sysctl: [24, 25] };
+const groups = { link: [1], address: [5, 9], route: [7, 11], neighbour: [3], rule: [8, 19], sysctl: [24, 25] };
 
 /** How changes() listens. */
 export interface ChangesOptions {
@@ -127,6 +129,10 @@ function changeOf(message: Message): Change | undefined {
     if (neighbour) return { what: "neighbour", removed, neighbour };
     const forwarding = decodeForwarding(message);
     return forwarding && { what: "forwarding", removed, forwarding };
+  }
+  if (type === ruleType.created || type === ruleType.deleted) {
+    const rule = decodeRule(message);
+    return rule && { what: "rule", removed, rule };
   }
   if (type === netconf.created || type === netconf.deleted) {
     const index = readU32(attributesOf(message.body, 4).get(NETCONFA_IFINDEX));

@@ -188,7 +188,10 @@ export function sameRoute(a: Route, b: Route): boolean {
 /** What a route port is for. */
 export interface RoutePortOptions {
   family: Family;
-  table?: number;
+  /** Asked for at each look and write; default main. */
+  table?: () => number;
+  /** For logs. Default: of the main table. */
+  name?: string;
   /** Which of the table's routes are ours; everything else is neither changed nor removed. */
   owns(r: Route): boolean;
 }
@@ -196,8 +199,7 @@ export interface RoutePortOptions {
 /** Routes of one family and table that are ours. Keys: routeKey(); a second route in a place has ` #2` behind it. */
 export function routePort(socket: RtSocket, options: RoutePortOptions): Port<string, Route> {
   const { family, owns } = options;
-  const filter = { family, table: options.table ?? table.main };
-  const all = () => byPlace(listRoutes(socket, filter));
+  const all = () => byPlace(listRoutes(socket, { family, table: options.table?.() ?? table.main }));
   const owned = () => {
     const found = new Map<string, Route>();
     for (const [place, routes] of all()) {
@@ -208,7 +210,7 @@ export function routePort(socket: RtSocket, options: RoutePortOptions): Port<str
   /** What was ours when we looked or wrote last: changed again without a look at tens of thousands of routes. */
   let ours = new Map<string, Route>();
   return {
-    name: `routes ip${family} table ${filter.table}`,
+    name: options.name ?? `routes ip${family} table ${table.main}`,
     list() {
       ours = owned();
       return Promise.resolve(new Map(ours));

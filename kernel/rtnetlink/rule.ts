@@ -88,10 +88,9 @@ function ruleBody(r: Rule): Uint8Array {
 export const ruleKey = (r: Rule): string =>
   `${r.family} ${r.priority} ${r.invert ? "not " : ""}${r.mark}/${r.mask} ${r.table}`;
 
-/** Rules of a family with our protocol number. */
-export function rulePort(socket: RtSocket, family: Family, protocol: number): Port<string, Rule> {
-  const list = () =>
-    new Map(listRules(socket, family).filter((r) => r.protocol === protocol).map((r) => [ruleKey(r), r]));
+/** Rules of a family that are ours. Of rules that differ only in who made them one is enough. */
+export function rulePort(socket: RtSocket, family: Family, owns: (r: Rule) => boolean): Port<string, Rule> {
+  const list = () => new Map(listRules(socket, family).filter(owns).map((r) => [ruleKey(r), r]));
   return {
     name: `rules ip${family}`,
     list: () => Promise.resolve(list()),

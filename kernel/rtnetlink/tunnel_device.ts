@@ -106,7 +106,7 @@ export const sameTunnelDevice = (have: TunnelDevice, want: TunnelDevice): boolea
 /** What a port of tunnels' devices is for. */
 export interface TunnelPortOptions {
   /** Names that are ours alone, with the kind that we make; a device of that kind is removed when it is not wanted. */
-  ours: ReadonlyMap<string, string>;
+  ours(): ReadonlyMap<string, string>;
   /** Names that are looked at only while they are wanted, and never deleted: `tunl0`, which no one can. */
   shared: ReadonlySet<string>;
   wanted(): Iterable<string>;
@@ -120,9 +120,9 @@ export function tunnelDevicePort(socket: RtSocket, options: TunnelPortOptions): 
   };
   const list = () => {
     const wanted = new Set(options.wanted());
-    const names = new Set([...options.ours.keys(), ...wanted]);
+    const ours = options.ours(), names = new Set([...ours.keys(), ...wanted]);
     return new Map(
-      [...read(names)].filter(([name, { device }]) => wanted.has(name) || options.ours.get(name) === device.kind),
+      [...read(names)].filter(([name, { device }]) => wanted.has(name) || ours.get(name) === device.kind),
     );
   };
   return {

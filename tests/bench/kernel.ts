@@ -114,7 +114,7 @@ async function dataplane(host: Namespace, space: Namespace): Promise<void> {
   const { settings } = networkSettings({ env: () => undefined });
   const desired = {
     ...{ blackholes: [], encapsulations: new Set<never>(), settings, ownAddresses: {}, tunnels: {} },
-    ...{ vteps: { 4: [], 6: [] }, clusterRoutes: new Map() },
+    ...{ vteps: { 4: [], 6: [] }, clusterRoutes: new Map(), wireguard: {} },
   };
   const port = routePort(socket, { family: 4, owns: () => true });
   const nets = [parseCidr("10.65.0.59/32"), parseCidr("fd00::1/128")];

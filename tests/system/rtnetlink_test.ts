@@ -192,7 +192,7 @@ Deno.test("the rule port makes and removes rules with our number", async () => {
   await using host = await enterOwnNetns("h4r");
   using socket = RtSocket.open();
   await host.ip("rule add from all lookup 7 priority 50");
-  const port = rulePort(socket, 4, 80);
+  const port = rulePort(socket, 4, (r) => r.protocol === 80);
   const mine = { family: 4 as const, priority: 99, table: 1, mark: 1 << 21, mask: 1 << 21, invert: true, protocol: 80 };
   none(await port.apply([["k", mine]], []));
   assert.match(await host.ip("rule"), /99:\tnot from all fwmark 0x200000\/0x200000 lookup 1 proto 80/);

@@ -1,0 +1,145 @@
+import assert from "node:assert/strict";
+import { type Cidr, formatCidr, formatIp, parseCidr } from "../../lib/ip.ts";
+import { privateKeyOf, publicKeyOf } from "../../lib/wireguard_key.ts";
+import type { Link } from "../../kernel/rtnetlink/link.ts";
+import { kind } from "../../kernel/rtnetlink/route.ts";
+import type { Desired } from "../desired.ts";
+import { clusterNode, resolveNodes } from "./cluster_nodes.ts";
+import { Interfaces } from "./interfaces.ts";
+import { podMtu } from "./mtu.ts";
+import { networkSettings } from "./settings.ts";
+import { wantedWireguard, wireguardPlan } from "./wireguard.ts";
+
+const secret = (n: number) => privateKeyOf(new Uint8Array(32).fill(n));
+const key = (n: number) => publicKeyOf(secret(n));
+const settingsOf = (env: Record<string, string> = {}) =>
+  networkSettings({ env: (name) => ({ FELIX_WIREGUARDENABLED: "true", ...env })[name] });
+const on = settingsOf().settings;
+const withHosts = settingsOf({ FELIX_WIREGUARDHOSTENCRYPTIONENABLED: "true" }).settings;
+const node = (n: number, status: Record<string, unknown> = { wireguardPublicKey: key(n) }, more = {}) =>
+  clusterNode(`h${n}`, {
+    bgp: { ipv4Address: `192.0.2.${n}/24`, ipv6Address: `2001:db8::${n}/64` },
+    wireguard: { interfaceIPv4Address: `10.65.${n}.1` },
+    ...more,
+  }, status);
+const block = (n: number) => ({ dst: parseCidr(`10.65.${n}.0/26`), node: `h${n}` });
+const texts = (nets: readonly Cidr[]) => nets.map(formatCidr).sort();
+
+/** Of host 1. */
+function plan(nodes: ReturnType<typeof node>[], owned = [1, 2, 3].map(block), settings = on) {
+  const resolved = resolveNodes(nodes, "h1");
+  const { ip, peers, bypassed } = wireguardPlan(4, owned, resolved, settings.wireguard);
+  return {
+    ip: ip && formatIp(ip),
+    peers: Object.fromEntries(peers.map((p) => [p.node, [p.publicKey, formatIp(p.endpoint), ...texts(p.allowed)]])),
+    bypassed: texts(bypassed),
+    findings: resolved.findings.map(({ node, why }) => `${node}: ${why}`),
+  };
+}
+
+Deno.test("a peer has its node's key and address, and as networks its blocks and tunnels' addresses; the rest goes past", () => {
+  assert.deepEqual(plan([node(1), node(2), node(3, {})]), {
+    ip: "10.65.1.1",
+    peers: { h2: [key(2), "192.0.2.2", "10.65.2.0/26", "10.65.2.1/32"] },
+    bypassed: ["10.65.1.0/26", "10.65.1.1/32", "10.65.3.0/26", "10.65.3.1/32"],
+    findings: [],
+  });
+});
+
+Deno.test("what a node borrowed of another's block is the borrower's; a node without an address, or of zeros, is no peer", () => {
+  const borrowed = { dst: parseCidr("10.65.2.9/32"), node: "h3" };
+  const homeless = clusterNode("h3", {}, { wireguardPublicKey: key(3) });
+  assert.deepEqual(plan([node(1), node(2), node(3)], [block(2), borrowed]).peers.h3!.slice(2), [
+    "10.65.2.9/32",
+    "10.65.3.1/32",
+  ]);
+  assert.deepEqual(Object.keys(plan([node(1), node(2), homeless]).peers), ["h2"]);
+  const zeros = node(2, { wireguardPublicKey: new Uint8Array(32).toBase64() });
+  assert.deepEqual([plan([node(1), zeros]).peers, plan([node(1), zeros]).findings], [{}, []]);
+});
+
+Deno.test("of nodes with one key none is a peer and each is named; a key that is none is named too", () => {
+  const twice = plan([node(1), node(2), node(3, { wireguardPublicKey: key(2) })]);
+  assert.deepEqual(twice.peers, {});
+  assert.deepEqual(twice.findings, [
+    `h2: WireGuard key of IPv4 ${key(2)} is also that of node h3`,
+    `h3: WireGuard key of IPv4 ${key(2)} is also that of node h2`,
+  ]);
+  assert.deepEqual(plan([node(1), node(2, { wireguardPublicKey: key(1) })]).peers, {}, "ours");
+  assert.deepEqual(plan([node(1), node(2, { wireguardPublicKey: "x" }), node(3)]).findings, [
+    'h2: status.wireguardPublicKey: "x" is not understood',
+  ]);
+});
+
+Deno.test("a host's own address goes through WireGuard with host encryption only, and then the device may have the host's", () => {
+  const hostInPool = { dst: parseCidr("192.0.2.2/32"), node: "h2" };
+  const without = node(1, undefined, { wireguard: undefined });
+  assert.ok(!JSON.stringify(plan([node(1), node(2)], [hostInPool])).includes("192.0.2.2/32"));
+  const encrypted = plan([without, node(2)], [block(2)], withHosts);
+  assert.deepEqual(encrypted.peers.h2!.slice(2), ["10.65.2.0/26", "10.65.2.1/32", "192.0.2.2/32"]);
+  assert.deepEqual([encrypted.ip, encrypted.bypassed], ["192.0.2.1", []]);
+  assert.equal(plan([without, node(2)]).ip, undefined);
+});
+
+const desired = (settings = on): Desired => {
+  const nodes = resolveNodes([node(1), node(2), node(3, {})], "h1");
+  const wireguard = { 4: wireguardPlan(4, [1, 2, 3].map(block), nodes, settings.wireguard) };
+  return { settings, wireguard } as unknown as Desired;
+};
+const interfaces = (...links: Partial<Link>[]) => {
+  const all = new Interfaces();
+  all.replace(links.map((l) => ({ up: true, mtuBytes: 1440, ...l })) as Link[], 0);
+  return all;
+};
+
+Deno.test("a device comes first; once it is up, its settings, peers, routes and the rule", () => {
+  const before = wantedWireguard(desired(), interfaces(), 1500, { 4: secret(1) });
+  assert.deepEqual([...before.devices], [["wireguard.cali", { kind: "wireguard", mtuBytes: 1440, up: true }]]);
+  assert.deepEqual([before.settings.size, before.peers.size, before.rules[4].size], [0, 0, 0]);
+  const wanted = wantedWireguard(desired(), interfaces({ index: 7, name: "wireguard.cali" }), 1500, { 4: secret(1) });
+  assert.deepEqual([...wanted.settings], [["wireguard.cali", { privateKey: secret(1), port: 51820, mark: 0x200000 }]]);
+  assert.deepEqual([...wanted.peers.keys()], [`wireguard.cali ${key(2)}`]);
+  assert.deepEqual([...wanted.addresses.keys()], ["7 10.65.1.1/32"]);
+  const routes = [...wanted.routes[4].values()].map((r) => [formatCidr(r.dst), r.table, r.kind, r.index]);
+  assert.deepEqual(routes.slice(0, 3), [
+    ["10.65.2.0/26", 1, kind.unicast, 7],
+    ["10.65.2.1/32", 1, kind.unicast, 7],
+    ["10.65.1.0/26", 1, kind.throw, undefined],
+  ]);
+  assert.deepEqual([...wanted.rules[4].values()], [
+    { family: 4, priority: 99, table: 1, mark: 0x200000, mask: 0x200000, invert: true, protocol: 80 },
+  ]);
+});
+
+Deno.test("without a private key, or switched off, WireGuard wants nothing", () => {
+  const up = interfaces({ index: 7, name: "wireguard.cali" });
+  const none = wantedWireguard(desired(), up, 1500, {});
+  const off = wantedWireguard({ ...desired(), wireguard: {} }, up, 1500, { 4: secret(1) });
+  for (const { devices, settings, peers, rules } of [none, off]) {
+    assert.deepEqual([devices.size, settings.size, peers.size, rules[4].size], [0, 0, 0, 0]);
+  }
+});
+
+Deno.test("a peer with the device's own key is left out, because the kernel would drop it silently", () => {
+  const up = interfaces({ index: 7, name: "wireguard.cali" });
+  assert.equal(wantedWireguard(desired(), up, 1500, { 4: secret(2) }).peers.size, 0);
+});
+
+Deno.test("settings: mark and tables come from the masks and ranges; without room WireGuard stays off and it is told", () => {
+  const of = (env: Record<string, string>) => settingsOf(env).settings.wireguard;
+  assert.deepEqual([of({}).mark, of({}).table], [0x200000, { 4: 1, 6: 2 }]);
+  assert.equal(of({ FELIX_IPTABLESMARKMASK: "0x3f" }).mark, 0x20);
+  assert.deepEqual(of({ FELIX_ROUTETABLERANGES: "252-255,300-310" }).table, { 4: 252, 6: 300 });
+  assert.deepEqual(of({ FELIX_ROUTETABLERANGE: "10-20" }).table, { 4: 10, 6: 11 });
+  assert.equal(of({ FELIX_WIREGUARDPERSISTENTKEEPALIVE: "25" }).keepaliveSeconds, 25);
+  for (const env of [{ FELIX_IPTABLESMARKMASK: "0x1f" }, { FELIX_ROUTETABLERANGES: "9-9" }]) {
+    const { settings, problems } = settingsOf(env as unknown as Record<string, string>);
+    assert.deepEqual([settings.wireguard.enabled[4], problems.length], [false, 1]);
+  }
+});
+
+Deno.test("pods' MTU leaves room for WireGuard's headers", () => {
+  assert.equal(podMtu(1500, new Set(), on), 1440);
+  assert.equal(podMtu(1500, new Set(), settingsOf({ FELIX_WIREGUARDENABLEDV6: "true" }).settings), 1420);
+  assert.equal(podMtu(1500, new Set(), settingsOf({ FELIX_WIREGUARDMTU: "1300" }).settings), 1300);
+});
