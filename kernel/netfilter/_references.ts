@@ -17,7 +17,8 @@ export class References {
   set(name: string, refs: readonly string[]): Set<string> {
     const touched = new Set<string>();
     const before = this.#refs.get(name) ?? [];
-    this.#refs.set(name, refs);
+    if (refs.length > 0) this.#refs.set(name, refs);
+    else this.#refs.delete(name);
     if (!this.isUsed(name)) return touched;
     for (const ref of refs) this.#gain(ref, touched);
     for (const ref of before) this.#lose(ref, touched);

@@ -285,8 +285,12 @@ export class IptablesTable {
     for (const name of this.#dirty) {
       const from = this.#have.get(name), to = this.#target(name, now);
       const stays = to === "as it is" || (to === undefined && (kept.has(name) || this.#waits(name, now)));
-      if (stays || agrees(from, to)) this.#dirty.delete(name);
-      else chains.push({ name, from, to });
+      if (!stays && !agrees(from, to)) {
+        chains.push({ name, from, to });
+        continue;
+      }
+      this.#dirty.delete(name);
+      if (!stays) this.#wished.delete(name); // it holds without a write, as one that nothing leads to
     }
     return { chains, hooks: this.#hookSteps(now) };
   }
