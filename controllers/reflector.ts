@@ -123,6 +123,7 @@ export class Reflector<T> {
     }
     this.#state.lists++;
     this.#state.listed = true;
+    this.#answered();
     this.#refusals = 0;
     log.info("listed", { path, objects: all.length, ms: Math.round(clock.monotonicMs() - began) });
     return all;
@@ -155,8 +156,7 @@ export class Reflector<T> {
       const late = () => this.#unavailable(`no watch within ${listDeadlineMs} ms`);
       const answer = await withDeadline(listDeadlineMs, () => api.open(`${path}?${query}`, both), late, clock);
       if (!answer.ok) throw await withDeadline(listDeadlineMs, () => this.#refusal(answer), late, clock);
-      this.#state.connected = true;
-      this.#state.why = undefined;
+      this.#answered();
       const silent = () => this.#unavailable(`the watch said nothing for ${silenceMs / 1000} s`);
       for await (const lines of linesOf(answer, { silenceMs, silent, clock, signal: both })) {
         const changes: { object: T; gone: boolean }[] = [];
@@ -188,6 +188,11 @@ export class Reflector<T> {
     return [{ object: this.#options.keep(object), gone: type === "DELETED" }];
   }
 
+  #answered(): void {
+    this.#state.connected = true;
+    this.#state.why = undefined;
+  }
+
   /** Takes notes of a failure; answers how many milliseconds the server asked us to wait. @throws what is a bug. */
   #failed(error: unknown): number {
     const { log, path, api } = this.#options;
@@ -201,6 +206,8 @@ export class Reflector<T> {
     }
     if (error instanceof Refused) {
       if (error.doubtsVersion && ++this.#refusals >= refusalsBeforeList) this.#version = undefined;
+      // Behind one address there may be several servers: another connection may lead to a better one.
+      if (error.status >= 500) api.reconnect();
       return error.retryAfterMs;
     }
     if (isProblem(error, "unavailable")) api.reconnect();
