@@ -23,6 +23,8 @@ export interface LocalApiServer extends ApiServer {
   readonly objects: ApiObjects;
   /** "GET /api/v1/…", in order. */
   readonly requests: string[];
+  /** From now on only this token is let in. */
+  accept(token: string): void;
 }
 
 /** Serves the API in this process on 127.0.0.1. `dir` gets certificates and the kubeconfig. */
@@ -30,16 +32,12 @@ export async function serveApi(dir: string): Promise<LocalApiServer> {
   const { caFile, server, token } = await credentials(dir, ["127.0.0.1", "localhost"]);
   const objects = new ApiObjects(), requests: string[] = [];
   const stop = new AbortController();
-  const http = listen(
-    server,
-    "127.0.0.1",
-    0,
-    { objects, token, onRequest: (line) => requests.push(line) },
-    stop.signal,
-  );
+  const options = { objects, token, onRequest: (line: string) => void requests.push(line) };
+  const http = listen(server, "127.0.0.1", 0, options, stop.signal);
   const url = `https://127.0.0.1:${(http.addr as Deno.NetAddr).port}`;
   return {
     ...{ url, token, caFile, objects, requests, kubeconfig: await writeKubeconfig(dir, url, caFile, token) },
+    accept: (accepted) => void (options.token = accepted),
     put: (object) => Promise.resolve(void objects.put(pluralOf(object.kind ?? ""), object)),
     delete: (resource, namespace, name) => Promise.resolve(void objects.delete(resource, namespace, name)),
     async [Symbol.asyncDispose]() {

@@ -114,6 +114,8 @@ class Way implements AsyncDisposable {
 
 /** etcd, an API server, and the way between it and the instances. */
 interface World {
+  /** The file of the instances' token. */
+  tokenFile: string;
   etcd: Etcd;
   api: LocalApiServer;
   way: Way;
@@ -128,9 +130,10 @@ async function inWorld(play: (world: World) => Promise<void>): Promise<void> {
     await using way = new Way(Number(new URL(api.url).port));
     const kubeconfig = `${dir}/way`;
     const text = await Deno.readTextFile(api.kubeconfig);
-    await Deno.writeTextFile(kubeconfig, text.replace(api.url, `https://127.0.0.1:${way.port}`));
+    const withFile = text.replace(/token: .*/, `tokenFile: ${dir}/token`);
+    await Deno.writeTextFile(kubeconfig, withFile.replace(api.url, `https://127.0.0.1:${way.port}`));
     const env = { ETCD_ENDPOINTS: etcd.endpoint, KUBECONFIG: kubeconfig, LOG_LEVEL: "debug" };
-    await play({ etcd, api, way, start: (more) => new Instance({ ...env, ...more }) });
+    await play({ etcd, api, way, tokenFile: `${dir}/token`, start: (more) => new Instance({ ...env, ...more }) });
   } finally {
     await Deno.remove(dir, { recursive: true });
   }
@@ -286,7 +289,22 @@ Deno.test("policies, profiles and labels follow Kubernetes: at the start, live, 
     assert.deepEqual((await resourcesOf(etcd)).filter((line) => !line.includes("kns.marker")), before);
   }));
 
-Deno.test("an API server that goes away, forgets its history or refuses us loses nothing", () =>
+Deno.test("a token that is renewed in its file is used at once; until then what is known stays", () =>
+  inWorld(async ({ etcd, api, way, tokenFile, start }) => {
+    await using instance = await start({ ENABLED_CONTROLLERS: "namespace" }).works();
+    await api.put(namespace("a"));
+    await wait("the first profile", () => valueOf(etcd, `${v3}/profiles/kns.a`));
+    api.accept("renewed");
+    way.takeAway();
+    await way.giveBack();
+    await api.put(namespace("b"));
+    await wait("the refusal to be told", () => /refuses: Unauthorized/.test(instance.text));
+    assert.ok(await valueOf(etcd, `${v3}/profiles/kns.a`));
+    await Deno.writeTextFile(tokenFile, "renewed\n");
+    await wait("what was missed", () => valueOf(etcd, `${v3}/profiles/kns.b`));
+  }));
+
+Deno.test("an API server that goes away or forgets its history loses nothing", () =>
   inWorld(async ({ etcd, api, way, start }) => {
     await api.put(namespace("a"));
     await using instance = await start({ ENABLED_CONTROLLERS: "namespace,policy" }).works();
