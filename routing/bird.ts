@@ -156,7 +156,9 @@ export class Bird {
     const { config, control, pid, program } = this.options.paths;
     await this.#endUnreachable();
     // Through a shell its argv[0] stays "bird", the word that Calico's `calicoctl node status` looks for.
-    const recover = (this.options.leftRoutes?.() ?? true) ? ["-R"] : [];
+    // A BIRD that was killed leaves its pid file, and peers that still have its routes.
+    const wasKilled = await readIfThere(pid) !== undefined;
+    const recover = wasKilled || (this.options.leftRoutes?.() ?? true) ? ["-R"] : [];
     const words = ["-c", 'exec "$0" "$@"', ...program, ...recover, "-c", config, "-s", control, "-P", pid];
     const result = await run("sh", words, { timeoutMs: 30_000 });
     if (result.code !== 0) {
