@@ -1,18 +1,11 @@
 import { silentLog } from "../lib/log.ts";
-import { parseCidr, tryParseNet } from "../lib/ip.ts";
-import { isProblem, Problem } from "../lib/problem.ts";
 import type { Resource } from "../datastore/kind.ts";
-import type { IPPool } from "../datastore/kinds/ip_pool.ts";
-import type { Node } from "../datastore/kinds/node.ts";
-import type { WorkloadEndpoint } from "../datastore/kinds/workload_endpoint.ts";
 import { doesNotExist, identify } from "../datastore/problems.ts";
 import type { Resources } from "../datastore/resources.ts";
 import { Allocator } from "../ipam/commit.ts";
+import { removeNode, removePool } from "../ipam/removal.ts";
 import { coldReader } from "../ipam/view.ts";
 import type { Surroundings } from "./surroundings.ts";
-
-/** How long an allocation that has already chosen a pool may take to end, in milliseconds, before its blocks go. */
-const settleMs = 500;
 
 /** Deletes an object. A pool or node gives up its blocks first, and a node takes what is only about it along. */
 export async function removeResource(
@@ -22,70 +15,12 @@ export async function removeResource(
 ): Promise<void> {
   const { name, namespace, resourceVersion } = metadata;
   if (name === "") throw doesNotExist(identify(kind, "", namespace));
-  if (kind === "IPPool") return await removePool(resources, surroundings, name);
-  if (kind === "Node") return await removeNode(resources, surroundings, name);
-  await resources.delete(kind, name, namespace, resourceVersion);
-}
-
-/** Disables the pool so that nobody takes addresses of it, releases its blocks, deletes it. */
-async function removePool(resources: Resources, surroundings: Surroundings, name: string): Promise<void> {
-  const pool = await resources.get<IPPool>("IPPool", name);
-  if (!pool.spec.disabled) {
-    await resources.update<IPPool>({ ...pool, spec: { ...pool.spec, disabled: true } });
-    await surroundings.clock.sleep(settleMs);
-  }
-  if (tryParseNet(pool.spec.cidr)) {
+  if (kind === "IPPool" || kind === "Node") {
     await using allocator = allocatorOf(resources, surroundings);
-    orThrow(await allocator.releaseAffinities({ within: parseCidr(pool.spec.cidr) }, false));
+    if (kind === "Node") return await removeNode(resources, allocator, name);
+    return await removePool(resources, allocator, name, surroundings.clock);
   }
-  await resources.delete("IPPool", name);
-}
-
-/**
- * Releases the addresses of the node's endpoints and tunnels and its blocks; deletes its endpoints, its sessions and
- * settings, then itself. Source: Calico libcalico-go/lib/clientv3/node.go, Delete.
- */
-async function removeNode(resources: Resources, surroundings: Surroundings, name: string): Promise<void> {
-  const node = await resources.get<Node>("Node", name);
-  const { items: endpoints } = await resources.list<WorkloadEndpoint>("WorkloadEndpoint");
-  const own = endpoints.filter((endpoint) => endpoint.spec.node === name);
-  const addresses = [...own.flatMap((e) => e.spec.ipNetworks ?? []), ...tunnelAddresses(node)]
-    .map((text) => tryParseNet(text.includes("/") ? text : `${text}/${text.includes(":") ? 128 : 32}`)?.ip)
-    .filter((ip) => ip !== undefined);
-  await using allocator = allocatorOf(resources, surroundings);
-  if (addresses.length > 0) {
-    const outcomes = await allocator.release(addresses.map((ip) => ({ addresses: [{ ip }] })));
-    const problem = outcomes.find((o) => o.problem)?.problem;
-    if (problem) throw problem;
-  }
-  for (const { metadata } of own) await deleteIfThere(resources, "WorkloadEndpoint", metadata.name, metadata.namespace);
-  orThrow(await allocator.releaseAffinities({ node: name }, false));
-  for (const kind of ["BGPPeer", "HostEndpoint"]) {
-    for (const { metadata, spec } of (await resources.list(kind)).items) {
-      if (spec.node === name) await deleteIfThere(resources, kind, metadata.name);
-    }
-  }
-  for (const kind of ["FelixConfiguration", "BGPConfiguration"]) await deleteIfThere(resources, kind, `node.${name}`);
-  await resources.delete("Node", name);
-}
-
-/** Tunnel addresses that the node took from pools. DIFFERS: Calico forgets those of IPv6. */
-function tunnelAddresses({ spec }: Node): string[] {
-  return [
-    spec.bgp?.ipv4IPIPTunnelAddr,
-    spec.ipv4VXLANTunnelAddr,
-    spec.ipv6VXLANTunnelAddr,
-    spec.wireguard?.interfaceIPv4Address,
-    spec.wireguard?.interfaceIPv6Address,
-  ].filter((address): address is string => !!address);
-}
-
-async function deleteIfThere(resources: Resources, kind: string, name: string, namespace?: string): Promise<void> {
-  try {
-    await resources.delete(kind, name, namespace);
-  } catch (error) {
-    if (!isProblem(error, "not-found")) throw error;
-  }
+  await resources.delete(kind, name, namespace, resourceVersion);
 }
 
 /** An allocator for one command: it reads afresh and says nothing. */
@@ -93,9 +28,4 @@ export function allocatorOf(resources: Resources, surroundings: Surroundings): A
   const { store } = resources;
   const { clock, random } = surroundings;
   return new Allocator({ store, reader: () => coldReader(store), clock, random, log: silentLog });
-}
-
-function orThrow({ blocks }: { blocks: { problem?: Problem }[] }): void {
-  const problem = blocks.find((b) => b.problem)?.problem;
-  if (problem) throw problem;
 }
