@@ -63,6 +63,8 @@ export interface WireguardSettings {
   hostEncryption: boolean;
   /** 0 = none is sent. */
   keepaliveSeconds: number;
+  /** Keys are made for a round: another word makes new ones. */
+  keyRound: string;
 }
 
 /** WireGuard of one IP version: who is reached through it. */

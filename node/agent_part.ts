@@ -21,6 +21,7 @@ import { birdRuns } from "./routing_part.ts";
 import type { Shared } from "./parts.ts";
 import { startStatus } from "./status_part.ts";
 import { keepTunnelAddresses } from "./tunnel_part.ts";
+import { keepWireguardKeys } from "./wireguard_part.ts";
 
 /** A running agent. */
 export interface AgentPart {
@@ -77,9 +78,14 @@ export async function startAgent(shared: Shared, cleanup: AsyncDisposableStack):
   }, signal);
   metrics.onCollect(() => collectPorts(dataplane, metrics));
   const status = startStatus({ ...shared, refusals }, { dataplane, policy }, cleanup);
+  const ready = policy.ready.then(() => inSync(shared, dataplane));
+  ready.catch(() => {}); // policy that cannot start ends the process, with its own words
   return {
-    loops: [agent, policy.done, lifecycle.run(signal), collector, keepTunnelAddresses(shared, allocator), status],
-    ready: inSync(shared, dataplane),
+    loops: [
+      ...[agent, policy.done, lifecycle.run(signal), collector, status],
+      ...[keepTunnelAddresses(shared, allocator), keepWireguardKeys(shared, dataplane)],
+    ],
+    ready,
   };
 }
 
@@ -118,8 +124,17 @@ const random = {
   },
 };
 
-async function inSync({ clock, signal }: Shared, dataplane: Dataplane): Promise<void> {
-  while (!signal.aborted && !dataplane.status().inSync) await clock.sleep(50, signal).catch(() => {});
+/** So long BGP waits for a kernel that refuses something. That is told; what else it has shall be reachable. */
+const refusedMs = 30_000;
+
+async function inSync({ clock, signal, log }: Shared, dataplane: Dataplane): Promise<void> {
+  const end = clock.monotonicMs() + refusedMs;
+  while (!signal.aborted && !dataplane.status().inSync) {
+    if (clock.monotonicMs() >= end) {
+      return log.warn("not all is in the kernel as wanted; routes are announced all the same");
+    }
+    await clock.sleep(50, signal).catch(() => {});
+  }
 }
 
 /** When this node's agent began to keep records; written at its first start. */

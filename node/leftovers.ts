@@ -1,7 +1,8 @@
 import { formatCidr } from "../lib/ip.ts";
 import { readIfThere } from "../lib/durable_file.ts";
 import { deleteLink, type Link, listLinks } from "../kernel/rtnetlink/link.ts";
-import { listRoutes, removeRoute, type Route, table } from "../kernel/rtnetlink/route.ts";
+import { kind, listRoutes, removeRoute, type Route, table } from "../kernel/rtnetlink/route.ts";
+import { listRules, removeRule, type Rule } from "../kernel/rtnetlink/rule.ts";
 import { E, isErrno, type RtSocket } from "../kernel/rtnetlink/socket.ts";
 
 /** What of ours is in the kernel. */
@@ -9,6 +10,8 @@ export interface Leftovers {
   /** Pods' host ends and tunnels. Routes over them go with them. */
   links: Link[];
   routes: Route[];
+  /** They lead into WireGuard's tables. */
+  rules: Rule[];
 }
 
 /** Calico's names of tunnel devices, which are ours alone. */
@@ -22,20 +25,25 @@ const protocol = { calico: 80, bird: 12 };
  */
 export function findLeftovers(socket: RtSocket, options: { prefix: string; bird: boolean }): Leftovers {
   const all = [...listLinks(socket).values()];
-  const links = all.filter(({ name, kind }) =>
-    tunnels.includes(name) || (kind === "veth" && name.startsWith(options.prefix))
+  const links = all.filter((link) =>
+    tunnels.includes(link.name) || (link.kind === "veth" && link.name.startsWith(options.prefix))
   );
   const going = new Set(links.map((l) => l.index));
   const ours = options.bird ? [protocol.calico, protocol.bird] : [protocol.calico];
+  const rules = ([4, 6] as const).flatMap((family) => listRules(socket, family))
+    .filter((r) => r.protocol === protocol.calico && r.invert);
+  const thrown = rules.flatMap(({ family, table }) => listRoutes(socket, { family, table }))
+    .filter((r) => r.protocol === protocol.calico && r.kind === kind.throw);
   const routes = ([4, 6] as const)
     .flatMap((family) => ours.flatMap((p) => listRoutes(socket, { family, table: table.main, protocol: p })))
     .filter((r) => ours.includes(r.protocol) && (r.index === undefined || !going.has(r.index)));
-  return { links, routes };
+  return { links, routes: [...routes, ...thrown], rules };
 }
 
 /** Removes them; answers what could not be removed and why. What is gone meanwhile is fine. */
-export function removeLeftovers(socket: RtSocket, { links, routes }: Leftovers): string[] {
+export function removeLeftovers(socket: RtSocket, { links, routes, rules }: Leftovers): string[] {
   const steps = [
+    ...rules.map((r) => ({ what: `rule ${r.priority}`, request: removeRule(r) })),
     ...routes.map((r) => ({ what: `route ${formatCidr(r.dst)}`, request: removeRoute(r) })),
     ...links.map((l) => ({ what: `interface ${l.name}`, request: deleteLink(l.index) })),
   ];
@@ -45,7 +53,8 @@ export function removeLeftovers(socket: RtSocket, { links, routes }: Leftovers):
 }
 
 /** What findLeftovers() found, for people. */
-export const tellLeftovers = ({ links, routes }: Leftovers): string[] => [
+export const tellLeftovers = ({ links, routes, rules }: Leftovers): string[] => [
+  ...rules.map((r) => `rule ${r.priority} to table ${r.table}`),
   ...links.map((l) => `interface ${l.name}`),
   ...routes.map((r) => `route ${formatCidr(r.dst)}`),
 ];

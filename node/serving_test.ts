@@ -37,15 +37,15 @@ Deno.test("health timeouts are said by Felix's names of its loops, or by ours", 
 
 Deno.test("fields that do nothing here are told, unless they say what is so anyway", () => {
   const spec = {
-    ...{ nftablesMode: "Auto", bpfEnabled: false, wireguardEnabled: false, bpfLogLevel: "", logPrefix: "x" },
+    ...{ nftablesMode: "Auto", bpfEnabled: false, wireguardThreadingEnabled: false, bpfLogLevel: "", logPrefix: "x" },
     ...{ routeSource: "CalicoIPAM", floatingIPs: "Disabled", usageReportingEnabled: false },
   };
   assert.deepEqual(idleSettings({ env: () => undefined, configurations: [{ name: "default", spec }] }), []);
   const asking = {
     nftablesMode: "Enabled",
-    wireguardEnabled: true,
+    wireguardThreadingEnabled: true,
     bpfEnabled: true,
-    routeTableRanges: [{ min: 1, max: 9 }],
+    netlinkTimeout: "5s",
   };
   const told = idleSettings({ env: () => undefined, configurations: [{ name: "node.n1", spec: asking }] });
   assert.deepEqual(told.map((t) => t.setting), Object.keys(asking));

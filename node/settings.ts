@@ -84,6 +84,7 @@ export const knownSettings: Setting[] = [
   { name: "LOG_LEVEL", what: "log level", values: ["debug", "info", "warn", "warning", "error"] },
   { name: "TORTIE_BIRD_STARTED_BY", what: "who starts BIRD", values: ["us", "systemd"] },
   { name: "TORTIE_CUT_DENIED_FLOWS", what: "end tracked flows that policy denies", values: yesNo },
+  { name: "TORTIE_WIREGUARD_KEY_ROUND", what: "any word; another one makes new WireGuard keys" },
   { name: "FELIX_CONFIG_FILE", what: "where Felix's file lies, default /etc/calico/felix.cfg" },
   { name: "TORTIE_DATASTORE", what: "etcd, or the store of this host alone", values: ["etcd", "embedded"] },
   { name: "TORTIE_STORE_STARTED_BY", what: "who starts the store of this host", values: ["us", "systemd"] },

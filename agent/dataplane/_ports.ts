@@ -13,7 +13,7 @@ import { routePort } from "../../kernel/rtnetlink/route.ts";
 import { rulePort } from "../../kernel/rtnetlink/rule.ts";
 import type { RtSocket } from "../../kernel/rtnetlink/socket.ts";
 import { tunnelDevicePort } from "../../kernel/rtnetlink/tunnel_device.ts";
-import { peerPort, wireguardPort } from "../../kernel/rtnetlink/wireguard.ts";
+import { peerPort, type WireguardDevice, wireguardPort } from "../../kernel/rtnetlink/wireguard.ts";
 import type { NetworkSettings } from "../desired.ts";
 import {
   ownDevices,
@@ -35,6 +35,9 @@ export interface PortStatus {
   /** What is not in sync and why; empty = in sync. */
   failed: { key: string; why: string; times: number }[];
 }
+
+/** What a WireGuard device is set to in the kernel, that the kernel refuses it, or undefined = neither is known yet. */
+export type WireguardDeviceState = WireguardDevice | "refused" | undefined;
 
 /**
  * In which order things are made; they are broken backwards. What is before `links` must be there before a packet can
@@ -172,6 +175,13 @@ export class KernelPorts {
     for (const name of active.toReversed()) reports.push(await this[name].flush("break"));
     this.#active = active;
     return reports;
+  }
+
+  /** See WireguardDeviceState. */
+  wireguardDevice(name: string): WireguardDeviceState {
+    if (this.wireguard.holds(name)) return this.wireguard.wanted(name);
+    const failure = this.tunnels.failed.get(name) ?? this.wireguard.failed.get(name);
+    return failure && failure.times >= hopelessAfter ? "refused" : undefined;
   }
 
   /** In how many milliseconds something is to be tried again; Infinity = nothing is. */

@@ -1,7 +1,7 @@
 import type { Clock } from "../../lib/clock.ts";
 import type { Health } from "../../lib/health.ts";
 import type { Logger } from "../../lib/log.ts";
-import { type Ip, sameIp } from "../../lib/ip.ts";
+import { type Family, type Ip, sameIp } from "../../lib/ip.ts";
 import { messageOf, Problem } from "../../lib/problem.ts";
 import { kernelFeatures } from "../../kernel/features.ts";
 import type { Counts } from "../../kernel/reconcile.ts";
@@ -20,13 +20,13 @@ import type { WireguardKeys } from "../network/wireguard.ts";
 import { type WantedNetwork, wantedNetwork } from "../network/wanted.ts";
 import { doubtAfter } from "./_drift.ts";
 import { EndedFlows } from "./_flows.ts";
-import { KernelPorts, type PortStatus } from "./_ports.ts";
+import { KernelPorts, type PortStatus, type WireguardDeviceState } from "./_ports.ts";
 import { Schedule } from "./_schedule.ts";
 import { Waiters } from "./_waiters.ts";
 import { Pulse } from "../../lib/pulse.ts";
 import { Wake } from "../../lib/wake.ts";
 
-export type { PortStatus } from "./_ports.ts";
+export type { PortStatus, WireguardDeviceState } from "./_ports.ts";
 
 /** What a Dataplane works with. */
 export interface DataplaneOptions {
@@ -38,8 +38,6 @@ export interface DataplaneOptions {
   health: Health;
   /** File in which CNI plugins find the MTU of new pods, Calico's own one by default; undefined = written nowhere. */
   mtuFile: string | undefined;
-  /** Private keys of WireGuard devices, asked for at each flush; without them there is no WireGuard. */
-  wireguardKeys?: () => WireguardKeys;
 }
 
 /** Where Calico's CNI plugin looks for the MTU of new pods. */
@@ -80,6 +78,7 @@ export class Dataplane implements AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #rpFilter = readSysctl("net/ipv4/conf/default/rp_filter");
   readonly #tasks: Promise<void>[];
+  #wireguardKeys: WireguardKeys = {};
   #desired: Desired | undefined;
   /** How many flushes began, and what the last one was for: `desired` may be newer. */
   #flushes = 0;
@@ -123,6 +122,19 @@ export class Dataplane implements AsyncDisposable {
       this.#schedule.restart(desired.settings);
     }
     this.#wake.call();
+  }
+
+  /** Private keys of WireGuard's devices from now on; a version without one has no WireGuard. */
+  useWireguardKeys(keys: WireguardKeys): void {
+    if (keys[4] === this.#wireguardKeys[4] && keys[6] === this.#wireguardKeys[6]) return;
+    this.#wireguardKeys = keys;
+    this.#wake.call();
+  }
+
+  /** How far the device of a version is. */
+  wireguardDevice(v: Family): WireguardDeviceState {
+    const name = this.#flushed?.settings.wireguard.deviceName[v];
+    return name === undefined ? undefined : this.#ports.wireguardDevice(name);
   }
 
   /**
@@ -271,7 +283,7 @@ export class Dataplane implements AsyncDisposable {
     this.#wanted = wantedNetwork(desired, {
       ...{ interfaces: this.#interfaces, rpFilter: this.#rpFilter, mtuFile, clusterEntries: this.#clusterEntries },
       ...{ podMtus: this.#podMtus, endpointEntries: this.#endpointEntries },
-      wireguardKeys: this.#options.wireguardKeys?.() ?? {},
+      wireguardKeys: this.#wireguardKeys,
     });
     this.#podMtus.add(this.#wanted.podMtu);
     this.#known = new Set(

@@ -111,6 +111,8 @@ export interface NetfilterSettings {
   ipip: boolean;
   wireguardPort?: number;
   wireguardHostEncryption: boolean;
+  /** Its devices, of both families. */
+  wireguardDevices: readonly string[];
   /** Devices of tunnels that are on and have an address of this family. */
   tunnels: readonly string[];
   allowVxlanFromWorkloads: boolean;
@@ -146,6 +148,7 @@ export function defaultSettings(family: Family): NetfilterSettings {
     vxlanPort: 4789,
     ipip: false,
     wireguardHostEncryption: false,
+    wireguardDevices: ["wireguard.cali", "wg-v6.cali"],
     tunnels: [],
     allowVxlanFromWorkloads: false,
     allowIpipFromWorkloads: false,

@@ -57,6 +57,13 @@ export interface FilterParameters {
   interfaceExclude: readonly string[];
   /** Endpoints may send from the networks that they are allowed to. */
   sourceSpoofing: boolean;
+  wireguard4: boolean;
+  wireguard6: boolean;
+  wireguardPort4: number;
+  wireguardPort6: number;
+  wireguardDevice4: string;
+  wireguardDevice6: string;
+  wireguardHosts: boolean;
   /** Between two looks at everything, asked for or not; 0 = never. */
   refreshMs: number | undefined;
   setRefreshMs: number | undefined;
@@ -65,6 +72,8 @@ export interface FilterParameters {
 /** A name of an interface; ends in `+` when it is the beginning of names. */
 const interfacePattern: Read<string | undefined> = (value) =>
   /^[a-zA-Z0-9:._+-]{1,15}$/.test(String(value)) ? String(value) : undefined;
+
+const deviceName: Read<string> = (value) => /^[a-zA-Z0-9:._-]{1,15}$/.test(String(value)) ? String(value) : undefined;
 
 /** `a:b` or one port, from JSON as text or number. */
 const portRange: Read<PortRange | undefined> = (value) => {
@@ -122,6 +131,13 @@ const rows: { [K in keyof FilterParameters]: Row<FilterParameters[K]> } = {
   cutDeniedFlows: ["tortieCutDeniedFlows", flag, false],
   interfaceExclude: ["interfaceExclude", namePatterns, ["^kube-ipvs0$"]],
   sourceSpoofing: ["workloadSourceSpoofing", spoofing, false],
+  wireguard4: ["wireguardEnabled", flag, false],
+  wireguard6: ["wireguardEnabledV6", flag, false],
+  wireguardPort4: ["wireguardListeningPort", integer(1, 65535), 51820],
+  wireguardPort6: ["wireguardListeningPortV6", integer(1, 65535), 51821],
+  wireguardDevice4: ["wireguardInterfaceName", deviceName, "wireguard.cali"],
+  wireguardDevice6: ["wireguardInterfaceNameV6", deviceName, "wg-v6.cali"],
+  wireguardHosts: ["wireguardHostEncryptionEnabled", flag, false],
   // Changes of others are noticed when they happen: nothing is read periodically unless somebody asks for it.
   refreshMs: ["iptablesRefreshInterval", milliseconds, undefined],
   setRefreshMs: ["ipsetsRefreshInterval", milliseconds, undefined],
@@ -146,9 +162,15 @@ export interface TunnelFacts {
 
 /** What rendering one family depends on. */
 export function settingsOf(p: FilterParameters, family: Family, tunnels: TunnelFacts): NetfilterSettings {
+  // Without a bit for it in the mask there is no WireGuard.
+  const withWireguard = p.wireguard4 || p.wireguard6 ? marksOf(p.markMask, true) : undefined;
+  const wireguard = withWireguard !== undefined && (family === 4 ? p.wireguard4 : p.wireguard6);
   return {
     ...defaultSettings(family),
-    marks: marksOf(p.markMask, false)!,
+    marks: withWireguard ?? marksOf(p.markMask, false)!,
+    wireguardPort: !wireguard ? undefined : family === 4 ? p.wireguardPort4 : p.wireguardPort6,
+    wireguardHostEncryption: p.wireguardHosts,
+    wireguardDevices: [p.wireguardDevice4, p.wireguardDevice6],
     interfacePrefixes: p.interfacePrefixes,
     filterAllow: p.filterAllow,
     mangleAllow: p.mangleAllow,
@@ -157,7 +179,7 @@ export function settingsOf(p: FilterParameters, family: Family, tunnels: TunnelF
     vxlan: tunnels.vxlan,
     vxlanPort: p.vxlanPort,
     ipip: tunnels.ipip,
-    tunnels: tunnels.devices,
+    tunnels: wireguard ? [...tunnels.devices, family === 4 ? p.wireguardDevice4 : p.wireguardDevice6] : tunnels.devices,
     allowVxlanFromWorkloads: p.allowVxlan,
     allowIpipFromWorkloads: p.allowIpip,
     conntrackInvalidCheck: !p.noInvalidCheck,

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { type FilterParameters, filterParameters } from "./settings.ts";
+import { type FilterParameters, filterParameters, settingsOf } from "./settings.ts";
 
 const of = (spec: Record<string, unknown>, env: Record<string, string> = {}) =>
   filterParameters({ env: (name) => env[name], configurations: [{ name: "default", spec }] });
@@ -65,4 +65,23 @@ Deno.test("the environment calls parameters by Felix's names", () => {
   const env = { FELIX_IPV6SUPPORT: "false", FELIX_EXTERNALNODESCIDRLIST: "192.0.2.1", TORTIE_CUT_DENIED_FLOWS: "yes" };
   const { settings } = of({ ipv6Support: true, externalNodesList: [] }, env);
   assert.deepEqual([settings.ipv6, settings.externalNodes, settings.cutDeniedFlows], [false, ["192.0.2.1"], true]);
+});
+
+Deno.test("WireGuard has a mark, a port and a device by family; without a sixth bit in the mask it has none of them", () => {
+  const off = { ipip: false, vxlan: false, devices: [] };
+  const parts = (family: 4 | 6, more: Record<string, unknown> = {}) => {
+    const { settings } = of({ wireguardEnabled: true, wireguardHostEncryptionEnabled: true, ...more });
+    const { marks, wireguardPort, tunnels, wireguardHostEncryption } = settingsOf(settings, family, off);
+    return [marks.wireguard, wireguardPort, tunnels, wireguardHostEncryption];
+  };
+  assert.deepEqual(parts(4), [0x200000, 51820, ["wireguard.cali"], true]);
+  assert.deepEqual(parts(6), [0x200000, undefined, [], true], "IPv6 is not on, but its packets carry the mark too");
+  assert.deepEqual(
+    parts(6, { wireguardEnabledV6: true, wireguardListeningPortV6: 7, wireguardInterfaceNameV6: "w6" }),
+    [
+      ...[0x200000, 7, ["w6"], true],
+    ],
+  );
+  assert.deepEqual(parts(4, { wireguardEnabled: false }), [0, undefined, [], true]);
+  assert.deepEqual(parts(4, { iptablesMarkMask: 0x1f0000 }), [0, undefined, [], true]);
 });

@@ -83,7 +83,7 @@ function raw(s: NetfilterSettings): Chain[] {
       }], { is: "notrack" }),
     ]
     : [];
-  const incoming = ["lo", "wireguard.cali", "wg-v6.cali"].map((name): Match => ({
+  const incoming = ["lo", ...s.wireguardDevices].map((name): Match => ({
     is: "interface",
     direction: "in",
     name,

@@ -36,6 +36,7 @@ interface FlatWireguard {
   wgPriority: number;
   wgHosts: boolean;
   wgKeepaliveMs: number;
+  wgRound: string;
   markMask: number;
   tables: readonly TableRange[];
   oldTables: readonly TableRange[] | undefined;
@@ -48,6 +49,8 @@ interface TableRange {
 }
 
 const deviceName: Read<string> = (value) => /^[a-zA-Z0-9:._-]{1,15}$/.test(String(value)) ? String(value) : undefined;
+
+const oneLine: Read<string> = (value) => typeof value === "string" && !/[\r\n]/.test(value) ? value : undefined;
 
 /** A range or several; the environment writes `1-250,300-400`. */
 const tableRanges: Read<readonly TableRange[]> = (value) => {
@@ -120,6 +123,7 @@ const rows: { [K in keyof Flat]-?: Row<Flat[K]> } = {
   wgPriority: ["wireguardRoutingRulePriority", integer(1, 32765), 99],
   wgHosts: ["wireguardHostEncryptionEnabled", flag, false],
   wgKeepaliveMs: ["wireguardKeepAlive", milliseconds, 0],
+  wgRound: ["tortieWireguardKeyRound", oneLine, ""],
   markMask: ["iptablesMarkMask", integer(0, 0xffffffff), 0xffff0000],
   tables: ["routeTableRanges", tableRanges, usualTables],
   oldTables: ["routeTableRange", tableRanges, undefined],
@@ -144,7 +148,7 @@ export function networkSettings(sources: SettingSources): {
 /** WireGuard's settings out of the flat ones. Without a bit of the mark mask, or two tables, it stays off and is told. */
 function wireguardSettings<F extends FlatWireguard>(flat: F, problems: SettingProblem[]) {
   const { wgEnabled, wgEnabledV6, wgName, wgNameV6, wgPort, wgPortV6, wgMtu, wgMtuV6, ...more } = flat;
-  const { wgPriority, wgHosts, wgKeepaliveMs, markMask, tables, oldTables, ...rest } = more;
+  const { wgPriority, wgHosts, wgKeepaliveMs, wgRound, markMask, tables, oldTables, ...rest } = more;
   const mark = sixthBit(markMask);
   const ranges = tables === usualTables && oldTables ? oldTables : tables;
   const numbers = firstTables(ranges);
@@ -164,6 +168,7 @@ function wireguardSettings<F extends FlatWireguard>(flat: F, problems: SettingPr
     mark,
     hostEncryption: wgHosts,
     keepaliveSeconds: Math.min(Math.round(wgKeepaliveMs / 1000), 65535),
+    keyRound: wgRound,
   };
   return { wireguard, rest };
 }

@@ -38,6 +38,7 @@ Deno.test("without any configuration the settings are Calico's defaults", () => 
       mark: 0x200000,
       hostEncryption: false,
       keepaliveSeconds: 0,
+      keyRound: "",
     },
   });
 });

@@ -1,13 +1,20 @@
 /**
  * One host of an emulated network, in the namespace that it is started in: the agent's network without datastore and
- * policy. Each line on stdin is a step of the mirror, `{"set": [[key, value]…], "deleted": [key…]}`; each answer on stdout
- * is what is not in sync in the kernel, once the rest holds.
+ * policy. Each line on stdin is a step of the mirror, `{"set": [[key, value]…], "deleted": [key…]}`, with `keys` its private
+ * keys of WireGuard; each answer on stdout is what is not in sync in the kernel, once the rest holds.
  */
 import { systemClock } from "../../../lib/clock.ts";
 import { Health } from "../../../lib/health.ts";
 import { silentLog } from "../../../lib/log.ts";
+import type { WireguardKeys } from "../../../agent/network/wireguard.ts";
 import { NetworkInputs } from "../../../agent/network/inputs.ts";
 import { Dataplane } from "../../../agent/dataplane/apply.ts";
+
+interface Step {
+  set?: [string, unknown][];
+  deleted?: string[];
+  keys?: WireguardKeys;
+}
 
 const [node] = Deno.args as [string];
 const inputs = new NetworkInputs({ node, birdRuns: false, env: () => undefined });
@@ -18,7 +25,8 @@ for await (const text of Deno.stdin.readable.pipeThrough(new TextDecoderStream()
   const lines = (rest + text).split("\n");
   rest = lines.pop()!;
   for (const line of lines) {
-    const { set = [], deleted = [] } = JSON.parse(line) as { set?: [string, unknown][]; deleted?: string[] };
+    const { set = [], deleted = [], keys } = JSON.parse(line) as Step;
+    if (keys) plane.useWireguardKeys(keys);
     const values = set.map(([key, value]) => ({ key, value: JSON.stringify(value), revision: 1n, created: 1n }));
     const { broken } = inputs.update({ set: values, deleted });
     plane.apply(inputs.desired().desired);

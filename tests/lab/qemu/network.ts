@@ -1,3 +1,4 @@
+import type { WireguardKeys } from "../../../agent/network/wireguard.ts";
 import { makeNamespace, type Namespace } from "../namespaces.ts";
 
 /** A host of the emulated network, with one pod. */
@@ -7,23 +8,29 @@ export interface EmulatedHost extends AsyncDisposable {
   pod: Namespace;
   podAddress: string;
   /** Hands values to its agent and waits until the kernel has what they ask for. @returns what it has not. */
-  tell(set: [string, unknown][], deleted?: string[]): Promise<string[]>;
+  tell(set: [string, unknown][], more?: { deleted?: string[]; keys?: WireguardKeys }): Promise<string[]>;
   /** Pings an address from the pod. @returns how many of three came back. */
   ping(address: string, bytes?: number): Promise<number>;
 }
 
 const root = "/calico/resources/v3/projectcalico.org";
 /** A stored resource. */
-export const stored = (kind: string, plural: string, name: string, spec: unknown): [string, unknown] => [
+export const stored = (
+  kind: string,
+  plural: string,
+  name: string,
+  spec: unknown,
+  status?: unknown,
+): [string, unknown] => [
   `${root}/${plural}/${name}`,
-  { apiVersion: "projectcalico.org/v3", kind, metadata: { name: name.split("/").pop() }, spec },
+  { apiVersion: "projectcalico.org/v3", kind, metadata: { name: name.split("/").pop() }, spec, status },
 ];
 
 /** The values that say of host number `n` where its pods are. */
-export const hostValues = (n: number, node: Record<string, unknown>): [string, unknown][] => {
+export const hostValues = (n: number, node: Record<string, unknown>, status?: unknown): [string, unknown][] => {
   const cidr = `10.65.${n}.0/26`, empty = { allocations: Array(64).fill(null), attributes: [], unallocated: [] };
   return [
-    stored("Node", "nodes", `h${n}`, node),
+    stored("Node", "nodes", `h${n}`, node, status),
     [`/calico/ipam/v2/assignment/ipv4/block/${cidr.replace("/", "-")}`, { cidr, affinity: `host:h${n}`, ...empty }],
     [`/calico/ipam/v2/host/h${n}/ipv4/block/${cidr.replace("/", "-")}`, { state: "confirmed" }],
     stored("WorkloadEndpoint", "workloadendpoints", `shop/h${n}-cni-pod${n}-eth0`, {
@@ -74,8 +81,8 @@ export async function makeEmulatedHost(wire: Namespace, n: number, agent: string
   };
   return {
     ...{ name: `h${n}`, space, pod, podAddress: `10.65.${n}.2` },
-    async tell(set, deleted = []) {
-      await writer.write(new TextEncoder().encode(`${JSON.stringify({ set, deleted })}\n`));
+    async tell(set, more = {}) {
+      await writer.write(new TextEncoder().encode(`${JSON.stringify({ set, ...more })}\n`));
       return await answer();
     },
     async ping(address, bytes) {

@@ -1,0 +1,95 @@
+import type { Family } from "../lib/ip.ts";
+import { isObject, type Json, parseJson, writeJson } from "../lib/json64.ts";
+import { Wake } from "../lib/wake.ts";
+import { publicKeyOf } from "../lib/wireguard_key.ts";
+import { resourceKey } from "../datastore/keys.ts";
+import type { Dataplane, WireguardDeviceState } from "../agent/dataplane/apply.ts";
+import { FelixSources } from "../agent/felix_sources.ts";
+import { networkSettings } from "../agent/network/settings.ts";
+import type { WireguardKeys } from "../agent/network/wireguard.ts";
+import { type Shared, untilDone } from "./parts.ts";
+import { WireguardKeyFiles } from "./wireguard_keys.ts";
+
+const families = [4, 6] as const;
+const fieldOf = (v: Family): string => (v === 4 ? "wireguardPublicKey" : "wireguardPublicKeyV6");
+/** Everything is looked at again so often, in case a write failed. */
+const againMs = 30_000;
+
+/**
+ * Keeps this node's WireGuard keys while WireGuard is on: a key in its file, its device with it, and then, not before,
+ * the public key in the Node's status, by which the others begin to encrypt. It is taken back when WireGuard is switched
+ * off or the kernel has none. A changed round (`TortieWireguardKeyRound`) makes new keys. Runs until the signal.
+ * Source: Calico's felix/wireguard/wireguard.go, daemon.go.
+ */
+export async function keepWireguardKeys(
+  shared: Shared,
+  dataplane: Pick<Dataplane, "useWireguardKeys" | "wireguardDevice" | "changes">,
+): Promise<void> {
+  const { clock, mirror, node, settings, signal, stateDir } = shared;
+  const log = shared.log.child("wireguard");
+  const files = new WireguardKeyFiles(stateDir, () => crypto.getRandomValues(new Uint8Array(32)));
+  const sources = new FelixSources(node, (name) => settings.get(name));
+  const wake = new Wake(clock);
+  let known = false;
+  const follow = async () => {
+    for await (const { set, deleted } of mirror.changes(signal)) {
+      const touches = [...set.map(({ key }) => key), ...deleted].includes(resourceKey("Node", node));
+      if (!sources.update({ set, deleted }).changed && !touches && known) continue;
+      known = true;
+      wake.call();
+    }
+  };
+  const watch = async () => {
+    for await (const _ of dataplane.changes(signal)) wake.call();
+  };
+  const run = async () => {
+    for (; !signal.aborted; await wake.sleep(againMs, signal)) {
+      if (!known) continue;
+      await untilDone({ ...shared, log }, "WireGuard's keys wait for etcd", async () => {
+        const { wireguard } = networkSettings(sources.sources()).settings;
+        const keys: WireguardKeys = {};
+        for (const v of families.filter((v) => wireguard.enabled[v])) {
+          const { privateKey, made } = await files.key(v, wireguard.keyRound);
+          if (made) log.info("WireGuard key made", { version: v, file: files.path(v) });
+          keys[v] = privateKey;
+        }
+        dataplane.useWireguardKeys(keys);
+        await publish(shared, (v) => publishedKey(keys[v], dataplane.wireguardDevice(v)));
+      });
+    }
+  };
+  await Promise.all([follow(), watch(), run()]);
+}
+
+/** What the Node's status should say; undefined = it stays as it is, because the device's state is not known yet. */
+export function publishedKey(privateKey: string | undefined, device: WireguardDeviceState): string | undefined {
+  if (privateKey === undefined || device === "refused") return "";
+  return device && device.privateKey === privateKey ? publicKeyOf(privateKey) : undefined;
+}
+
+/** Writes the Node when a key in its status is other than wanted. Without a Node there is nothing to do. */
+async function publish({ store, mirror, node, log }: Shared, wanted: (v: Family) => string | undefined): Promise<void> {
+  const kv = mirror.get(resourceKey("Node", node));
+  if (!kv) return;
+  const next = withKeys(parseJson(kv.value), { 4: wanted(4), 6: wanted(6) });
+  if (next === undefined) return;
+  const value = writeJson(next);
+  const compare = [{ key: kv.key, revision: kv.revision }];
+  const result = await store.txn({ compare, write: [{ put: kv.key, value }] });
+  // Another writer was faster: the mirror brings its value, and with that the next try.
+  if (!result.committed) return;
+  mirror.learn([{ key: kv.key, value, revision: result.revision, created: kv.created }]);
+  log.info("WireGuard's public keys published");
+}
+
+/** A Node with other keys in its status; undefined when nothing changes, or it is no object. */
+export function withKeys(node: Json, wanted: Record<Family, string | undefined>): Json | undefined {
+  if (!isObject(node)) return undefined;
+  const before = isObject(node.status) ? node.status as Record<string, Json> : {};
+  const status: Record<string, Json> = { ...before };
+  for (const v of families) {
+    if (wanted[v] === "") delete status[fieldOf(v)];
+    else if (wanted[v] !== undefined) status[fieldOf(v)] = wanted[v];
+  }
+  return families.every((v) => status[fieldOf(v)] === before[fieldOf(v)]) ? undefined : { ...node, status } as Json;
+}
