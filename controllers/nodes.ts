@@ -42,14 +42,22 @@ interface KeptNode extends KubernetesObject {
   labels: Record<string, string>;
 }
 
-/** Labels of Kubernetes' nodes → the nodes in etcd that name them in `orchRefs`. */
-class NodeLabels implements Sync<KeptNode> {
+/**
+ * Labels of Kubernetes' nodes → the nodes in etcd that name them in `orchRefs`. Those that a list lacked although they were
+ * known, and those that were deleted, are stale; one that joins and that Kubernetes does not have yet is not.
+ * Source: Calico kube-controllers/pkg/controllers/node/node_deleter.go.
+ */
+class Nodes implements Sync<KeptNode> {
   readonly name = "node";
   readonly path = "/api/v1/nodes";
   #nodes = new Map<string, KeptNode>();
   /** Keys by the name in Kubernetes, and the other way around. */
   readonly #keys = new Map<string, string>();
   readonly #names = new Map<string, string>();
+  /** Names in Kubernetes of what is stale. */
+  readonly #stale = new Set<string>();
+  #listed = false;
+  #stored = false;
 
   keep({ metadata: { name, labels } }: KubernetesObject): KeptNode {
     return { metadata: { name }, labels: labels ?? {} };
@@ -58,19 +66,36 @@ class NodeLabels implements Sync<KeptNode> {
   kubernetes(batch: Batch<KeptNode>): string[] {
     if ("all" in batch) {
       this.#nodes = new Map(batch.all.map((node) => [node.metadata.name, node]));
+      this.#listed = true;
+      this.#compare();
       return [...this.#names.keys()];
     }
     return batch.changes.flatMap(({ object, gone }) => {
       const { name } = object.metadata;
-      if (gone) this.#nodes.delete(name);
-      else this.#nodes.set(name, object);
+      if (gone) {
+        this.#nodes.delete(name);
+        this.#stale.add(name);
+      } else {
+        this.#nodes.set(name, object);
+        this.#stale.delete(name);
+      }
       const key = this.#keys.get(name);
       return key === undefined ? [] : [key];
     });
   }
 
   stored({ set, deleted }: Pick<Changes, "set" | "deleted">): string[] {
-    for (const key of deleted) this.#forget(key);
+    for (const key of deleted) {
+      this.#stale.delete(this.#names.get(key) ?? "");
+      this.#forget(key);
+    }
+    const found = this.#take(set);
+    if (!this.#stored) this.#compare();
+    this.#stored = true;
+    return found;
+  }
+
+  #take(set: Changes["set"]): string[] {
     return set.filter((kv) => kv.key.startsWith(nodePrefix)).flatMap((kv) => {
       this.#forget(kv.key);
       const node = decodeResource(kv);
@@ -84,11 +109,20 @@ class NodeLabels implements Sync<KeptNode> {
   }
 
   step(key: string, have: Have): Step {
-    const origin = this.#nodes.get(this.#names.get(key) ?? "");
-    if (!origin || !have || "undecodable" in have) return { do: "nothing" };
-    const node = have as Resource;
+    const nameThere = this.#names.get(key);
+    if (nameThere === undefined || !have || "undecodable" in have) return { do: "nothing" };
+    const node = have as Resource, origin = this.#nodes.get(nameThere);
+    if (this.#stale.has(nameThere)) return { do: "remove node", name: node.metadata.name, nameThere };
+    if (!origin) return { do: "nothing" };
     const labelled = labelledNode(node, origin.labels);
     return labelled === node ? { do: "nothing" } : { do: "update", resource: labelled };
+  }
+
+  /** Between all that is stored and all that Kubernetes has; before both are known there is nothing to say. */
+  #compare(): void {
+    if (!this.#listed) return;
+    this.#stale.clear();
+    for (const name of this.#keys.keys()) if (!this.#nodes.has(name)) this.#stale.add(name);
   }
 
   #forget(key: string): void {
@@ -99,5 +133,5 @@ class NodeLabels implements Sync<KeptNode> {
   }
 }
 
-/** The controller of nodes' labels. */
-export const nodeSync = (): Sync => new NodeLabels() as Sync;
+/** The controller of nodes. */
+export const nodeSync = (): Sync => new Nodes() as Sync;

@@ -12,6 +12,7 @@ import { nodeSync } from "./nodes.ts";
 import { namespaceSync, policySync, serviceAccountSync } from "./owned.ts";
 import { podSync } from "./pods.ts";
 import { type Api, Reflector } from "./reflector.ts";
+import { removeStaleNode } from "./stale_nodes.ts";
 import type { Sync } from "./sync.ts";
 import { Worker } from "./worker.ts";
 
@@ -93,7 +94,10 @@ function controllerOf(
   return {
     sync,
     reflector: new Reflector({ api, path: sync.path, keep, clock, log: own, random }),
-    worker: new Worker({ sync, mirror, resources, clock, log: own, random }),
+    worker: new Worker({
+      ...{ sync, mirror, resources, clock, log: own, random },
+      removeNode: (node) => removeStaleNode({ api, resources, clock, log: own, random }, node),
+    }),
     listed: Promise.withResolvers<void>(),
   };
 }

@@ -13,7 +13,9 @@ export type Step =
   | { do: "update"; resource: Resource }
   /** What is stored cannot be read; it is written over. */
   | { do: "overwrite"; resource: Resource; revision: bigint }
-  | { do: "delete" };
+  | { do: "delete" }
+  /** A node that is gone in Kubernetes, where it is called `nameThere`, goes with all that is only about it. */
+  | { do: "remove node"; name: string; nameThere: string };
 
 /** A stored object, or what stands in its key. */
 export type Have = Resource | Undecodable | undefined;

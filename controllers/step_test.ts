@@ -150,7 +150,33 @@ Deno.test("a node gets Kubernetes' labels, loses those that went there, keeps it
   deepEqual(labelledNode(broken, { zone: "x" }).metadata.labels, { mine: "yes", zone: "x" });
 });
 
-Deno.test("a node that Kubernetes does not know, or that names none, is left alone", () => {
+Deno.test("a node that a list lacks, or that is deleted there, is stale; one that joins is not", () => {
+  const [a, b] = ["a", "b"].map((name) => resourceKey("Node", name)) as [string, string];
+  const node = (name: string): Resource => ({
+    ...{ kind: "Node", apiVersion, metadata: { name } },
+    spec: { orchRefs: [{ nodeName: `${name}.there`, orchestrator: "k8s" }] },
+  });
+  const there = (name: string) => ({ metadata: { name: `${name}.there` } });
+  const stale = { do: "remove node", name: "a", nameThere: "a.there" };
+  for (const storedFirst of [true, false]) {
+    const sync = nodeSync();
+    if (!storedFirst) take(sync, there("b"));
+    sync.stored({ set: [kv(a, node("a")), kv(b, node("b"))], deleted: [] });
+    if (storedFirst) take(sync, there("b"));
+    deepEqual([sync.step(a, node("a")), sync.step(b, node("b")).do], [stale, "nothing"]);
+    change(sync, there("a"));
+    equal(sync.step(a, node("a")).do, "nothing");
+    deepEqual(change(sync, there("a"), true), [a]);
+    deepEqual(sync.step(a, node("a")), stale);
+    sync.stored({ set: [kv(a, node("a"))], deleted: [] });
+    deepEqual(sync.step(a, node("a")), stale, "its agent may still write it");
+    sync.stored({ set: [], deleted: [a] });
+    sync.stored({ set: [kv(a, node("a"))], deleted: [] });
+    equal(sync.step(a, node("a")).do, "nothing", "it joined again, before Kubernetes has it");
+  }
+});
+
+Deno.test("a node that names none in Kubernetes is left alone", () => {
   const sync = nodeSync(), [known, bare] = ["a", "bare"].map((name) => resourceKey("Node", name)) as [string, string];
   const node = (orchRefs?: unknown): Resource => ({
     kind: "Node",
@@ -161,7 +187,7 @@ Deno.test("a node that Kubernetes does not know, or that names none, is left alo
   const refs = [{ nodeName: "a", orchestrator: "k8s" }];
   deepEqual(sync.stored({ set: [kv(known, node(refs)), kv(bare, node())], deleted: [] }), [known]);
   take(sync, { metadata: { name: "other", labels: { x: "y" } } });
-  equal(sync.step(known, node(refs)).do, "nothing");
+  equal(sync.step(bare, node()).do, "nothing");
   deepEqual(change(sync, { metadata: { name: "a", labels: { x: "y" } } }), [known]);
   equal(sync.step(known, node(refs)).do, "update");
 });

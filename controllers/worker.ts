@@ -19,6 +19,8 @@ export interface WorkerParts {
   log: Logger;
   /** 0..1 source for jitter. */
   random: () => number;
+  /** Takes a node away with what is about it, unless it is in Kubernetes after all. */
+  removeNode(node: { name: string; nameThere: string }): Promise<void>;
 }
 
 /** Steps at the same time. */
@@ -117,6 +119,7 @@ export class Worker {
     if (step.do === "create") await resources.create(step.resource);
     else if (step.do === "update") await resources.update(step.resource);
     else if (step.do === "overwrite") await this.#overwrite(key, step);
+    else if (step.do === "remove node") await this.#parts.removeNode(step);
     else await this.#remove(key, mirror.get(key)?.revision);
     this.written++;
   }

@@ -46,7 +46,7 @@ function world() {
   };
   const worker = new Worker({
     ...{ sync: sync as Sync, mirror: seen, resources: new Resources(store, { clock }) },
-    ...{ clock, log: silentLog, random: () => 0.5 },
+    ...{ clock, log: silentLog, random: () => 0.5, removeNode: () => Promise.resolve() },
   });
   /** Brings what the worker sees up to date. */
   const look = async () => {

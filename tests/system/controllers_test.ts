@@ -289,6 +289,34 @@ Deno.test("policies, profiles and labels follow Kubernetes: at the start, live, 
     assert.deepEqual((await resourcesOf(etcd)).filter((line) => !line.includes("kns.marker")), before);
   }));
 
+Deno.test("a node that goes in Kubernetes goes with its endpoints; others stay", () =>
+  inWorld(async ({ etcd, api, start }) => {
+    const node = (name: string, orchRefs?: unknown[]) => ({
+      ...{ kind: "Node", apiVersion: "projectcalico.org/v3" },
+      metadata: { name, uid: endpoint.metadata.uid, creationTimestamp: endpoint.metadata.creationTimestamp },
+      spec: { bgp: { ipv4Address: "10.0.0.1/24" }, orchRefs },
+    });
+    for (const name of ["node-a", "node-b", "node-gone"]) {
+      const known = node(name, [{ nodeName: `${name}.there`, orchestrator: "k8s" }]);
+      await etcd.etcdctl("put", `${v3}/nodes/${name}`, JSON.stringify(known));
+    }
+    await etcd.etcdctl("put", `${v3}/nodes/bare-1`, JSON.stringify(node("bare-1")));
+    await etcd.etcdctl("put", endpointKey, JSON.stringify(endpoint));
+    for (const name of ["node-a", "node-b"]) await api.put({ kind: "Node", metadata: { name: `${name}.there` } });
+    const names = async () =>
+      [...(await etcd.dump(`${v3}/nodes/`)).keys()].map((key) => key.slice(key.lastIndexOf("/") + 1)).sort();
+
+    await using instance = await start().works();
+    await wait("the stale node to go", async () => !(await names()).includes("node-gone"));
+    assert.deepEqual(await names(), ["bare-1", "node-a", "node-b"]);
+    await api.delete("nodes", undefined, "node-a.there");
+    await wait("the deleted node to go", async () => !(await names()).includes("node-a")).catch((error) => {
+      throw new Error(`${error.message}\n${instance.text}`);
+    });
+    assert.deepEqual(await names(), ["bare-1", "node-b"]);
+    assert.equal(await valueOf(etcd, endpointKey), undefined);
+  }));
+
 Deno.test("a token that is renewed in its file is used at once; until then what is known stays", () =>
   inWorld(async ({ etcd, api, way, tokenFile, start }) => {
     await using instance = await start({ ENABLED_CONTROLLERS: "namespace" }).works();
