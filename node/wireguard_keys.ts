@@ -29,13 +29,14 @@ export class WireguardKeyFiles {
   }
 
   /**
-   * The key of a version. Where there is none, or it was made for another round, a new one is made first.
+   * The key of a version. Where there is none, or it was made for another round, a new one is made first; an empty round
+   * is content with any.
    * @throws Problem "unavailable" when it cannot be kept.
    */
   async key(v: Family, round: string): Promise<{ privateKey: string; made: boolean }> {
     const path = this.path(v);
     const stored = parse(await readIfThere(path) ?? "");
-    if (stored?.round === round) {
+    if (stored && (round === "" || stored.round === round)) {
       if (((await Deno.stat(path)).mode ?? 0) & 0o077) await Deno.chmod(path, 0o600);
       return { privateKey: stored.privateKey, made: false };
     }

@@ -14,11 +14,13 @@ const families = [4, 6] as const;
 const fieldOf = (v: Family): string => (v === 4 ? "wireguardPublicKey" : "wireguardPublicKeyV6");
 /** Everything is looked at again so often, in case a write failed. */
 const againMs = 30_000;
+/** A device that the kernel refuses is tried again after so long; until then the rest of the dataplane is in order. */
+const refusedMs = 300_000;
 
 /**
  * Keeps this node's WireGuard keys while WireGuard is on: a key in its file, its device with it, and then, not before,
  * the public key in the Node's status, by which the others begin to encrypt. It is taken back when WireGuard is switched
- * off or the kernel has none. A changed round (`TortieWireguardKeyRound`) makes new keys. Runs until the signal.
+ * off or the kernel has none; then packets go in clear, as with Calico. A changed round (`TortieWireguardKeyRound`) makes new keys. Runs until the signal.
  * Source: Calico's felix/wireguard/wireguard.go, daemon.go.
  */
 export async function keepWireguardKeys(
@@ -42,6 +44,7 @@ export async function keepWireguardKeys(
   const watch = async () => {
     for await (const _ of dataplane.changes(signal)) wake.call();
   };
+  const refusedUntil = new Map<Family, number>();
   const run = async () => {
     for (; !signal.aborted; await wake.sleep(againMs, signal)) {
       if (!known) continue;
@@ -49,6 +52,11 @@ export async function keepWireguardKeys(
         const { wireguard } = networkSettings(sources.sources()).settings;
         const keys: WireguardKeys = {};
         for (const v of families.filter((v) => wireguard.enabled[v])) {
+          if (dataplane.wireguardDevice(v) === "refused") {
+            refusedUntil.set(v, clock.monotonicMs() + refusedMs);
+            log.error("kernel refuses WireGuard: packets are not encrypted", { version: v });
+          }
+          if (clock.monotonicMs() < (refusedUntil.get(v) ?? 0)) continue;
           const { privateKey, made } = await files.key(v, wireguard.keyRound);
           if (made) log.info("WireGuard key made", { version: v, file: files.path(v) });
           keys[v] = privateKey;

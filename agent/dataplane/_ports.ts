@@ -179,7 +179,8 @@ export class KernelPorts {
 
   /** See WireguardDeviceState. */
   wireguardDevice(name: string): WireguardDeviceState {
-    if (this.wireguard.holds(name)) return this.wireguard.wanted(name);
+    const wanted = this.wireguard.wanted(name);
+    if (wanted && this.wireguard.holds(name)) return wanted;
     const failure = this.tunnels.failed.get(name) ?? this.wireguard.failed.get(name);
     return failure && failure.times >= hopelessAfter ? "refused" : undefined;
   }

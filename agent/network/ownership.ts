@@ -98,8 +98,12 @@ export function ownsWireguardRoute(r: Route, { interfaces, settings }: Ownership
   return on?.name === deviceName[v] && r.protocol !== kernelProtocol;
 }
 
-/** True when a rule is ours: it leads to WireGuard's table for packets without its mark, as Felix's does. */
-export function ownsWireguardRule(r: Rule, family: Family, { wireguard }: NetworkSettings): boolean {
-  const { table, mark } = wireguard;
+/**
+ * True when a rule is ours: it leads to WireGuard's table for packets without its mark, as Felix's does, or has our own
+ * number, as those made before table or mark changed.
+ */
+export function ownsWireguardRule(r: Rule, family: Family, settings: NetworkSettings): boolean {
+  const { table, mark } = settings.wireguard;
+  if (r.protocol === exclusiveProtocol(settings) && r.invert && r.mark !== 0) return true;
   return r.table === table[family] && r.invert && r.mark === mark && r.mask === mark;
 }

@@ -3,7 +3,11 @@ import { systemClock } from "../../lib/clock.ts";
 import { silentLog } from "../../lib/log.ts";
 import { Pulse } from "../../lib/pulse.ts";
 import { publicKeyOf } from "../../lib/wireguard_key.ts";
-import type { WireguardDeviceState } from "../../agent/dataplane/apply.ts";
+import { Health } from "../../lib/health.ts";
+import { genericFamily, genericProtocol } from "../../kernel/rtnetlink/generic.ts";
+import { RtSocket } from "../../kernel/rtnetlink/socket.ts";
+import { Dataplane, type WireguardDeviceState } from "../../agent/dataplane/apply.ts";
+import { NetworkInputs } from "../../agent/network/inputs.ts";
 import type { WireguardKeys } from "../../agent/network/wireguard.ts";
 import { MemoryStore } from "../../datastore/memory.ts";
 import { Mirror } from "../../datastore/mirror.ts";
@@ -11,6 +15,7 @@ import type { Shared } from "../../node/parts.ts";
 import { WireguardKeyFiles } from "../../node/wireguard_keys.ts";
 import { keepWireguardKeys } from "../../node/wireguard_part.ts";
 import { wait } from "../lab/wait.ts";
+import { enterOwnNetns } from "./_own_netns.ts";
 
 Deno.test("a WireGuard key stays the same until its round changes, and nobody else may read it", async () => {
   const folder = await Deno.makeTempDir({ prefix: "wg-keys-" });
@@ -38,8 +43,8 @@ Deno.test("a WireGuard key stays the same until its round changes, and nobody el
 
 const root = "/calico/resources/v3/projectcalico.org";
 
-/** A node's keeper of keys over a store in memory; the dataplane has a key when the test says so. */
-async function keeper() {
+/** A node's keeper of keys over a store in memory; without a real dataplane a key is in it when the test says so. */
+async function keeper(real?: Dataplane) {
   const stateDir = await Deno.makeTempDir({ prefix: "wg-keys-" });
   const store = new MemoryStore({ clock: systemClock }), stop = new AbortController(), changed = new Pulse();
   const mirror = Mirror.start({ store, clock: systemClock, log: silentLog });
@@ -51,9 +56,12 @@ async function keeper() {
   await put("nodes", "n1", "Node", { spec: {}, status: { podCIDRs: ["10.0.0.0/24"] } });
   let used: WireguardKeys = {}, device: WireguardDeviceState;
   const dataplane = {
-    useWireguardKeys: (keys: WireguardKeys) => void (used = keys),
-    wireguardDevice: (v: 4 | 6) => (v === 4 ? device : undefined),
-    changes: (signal: AbortSignal) => changed.beats(signal),
+    useWireguardKeys(keys: WireguardKeys) {
+      used = keys;
+      real?.useWireguardKeys(keys);
+    },
+    wireguardDevice: (v: 4 | 6) => (real ? real.wireguardDevice(v) : v === 4 ? device : undefined),
+    changes: (signal: AbortSignal) => (real ? real.changes(signal) : changed.beats(signal)),
   };
   const settings = { get: () => undefined, names: () => [], reports: [] };
   const shared = { store, mirror, settings, stateDir, node: "n1", clock: systemClock, log: silentLog };
@@ -62,6 +70,7 @@ async function keeper() {
     configure: (spec: Record<string, unknown>, annotations: Record<string, string> = {}) =>
       put("felixconfigurations", "default", "FelixConfiguration", { spec, metadata: { annotations } }),
     rewriteNode: (status: Record<string, unknown>) => put("nodes", "n1", "Node", { spec: { x: 1 }, status }),
+    values: () => ["nodes/n1", "felixconfigurations/default"].flatMap((path) => mirror.get(`${root}/${path}`) ?? []),
     used: () => used[4],
     device(state: WireguardDeviceState) {
       device = state;
@@ -107,11 +116,38 @@ Deno.test("a public key is in the Node's status from when its device works until
   all.device(working(second));
   await says("the new key", publicKeyOf(second));
 
-  all.device("refused");
-  await says("no key without a device", undefined);
-  all.device(working(second));
-  await says("the key again", publicKeyOf(second));
   await all.configure({ wireguardEnabled: false });
   await says("no key when it is off", undefined);
   assert.deepEqual([all.status(), all.used()], [{ podCIDRs }, undefined]);
+  await all.configure({ wireguardEnabled: true });
+  assert.equal(await wait("the key for the device again", () => all.used()), second);
+  all.device("refused");
+  await wait("the device is given up", () => all.used() === undefined);
+  assert.deepEqual(all.status(), { podCIDRs });
+});
+
+const noWireguard = (() => {
+  using socket = RtSocket.open(undefined, genericProtocol);
+  return genericFamily(socket, "wireguard") === undefined;
+})();
+
+Deno.test({
+  name: "where the kernel has no WireGuard the rest of the network comes in order, in clear",
+  ignore: !noWireguard,
+  fn: async () => {
+    await using host = await enterOwnNetns("wgn");
+    await host.ip("link set lo up");
+    const inputs = new NetworkInputs({ node: "n1", birdRuns: false, env: () => undefined });
+    const options = { clock: systemClock, random: Math.random, log: silentLog, health: new Health(systemClock) };
+    await using plane = Dataplane.start({ ...options, mtuFile: undefined });
+    await using all = await keeper(plane);
+    await all.configure({ wireguardEnabled: true });
+    await wait("both values", () => all.values().length === 2);
+    inputs.update({ set: all.values(), deleted: [] });
+    await wait("a key for the device", () => all.used());
+    plane.apply(inputs.desired().desired);
+    await wait("the device is refused and given up", () => all.used() === undefined);
+    await wait("the rest in order", () => plane.status().inSync);
+    assert.equal(all.status().wireguardPublicKey, undefined);
+  },
 });
