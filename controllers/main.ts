@@ -1,12 +1,15 @@
 import { systemClock } from "../lib/clock.ts";
+import { Health } from "../lib/health.ts";
 import { createLog, parseLevel } from "../lib/log.ts";
 import { messageOf, Problem } from "../lib/problem.ts";
 import { openEtcd } from "../datastore/etcd.ts";
 import { KubernetesClients } from "../datastore/kubernetes/client.ts";
 import { storeOptions } from "../datastore/options.ts";
+import { enabledControllers, healthPort } from "./command_line.ts";
+import { healthAnswer } from "./readiness.ts";
 import { controllers, runControllers } from "./run.ts";
 
-const usage = `usage: tortie controllers
+const usage = `usage: tortie controllers [--health-port PORT]
 
 Keeps what Kubernetes says in etcd: policies, profiles of namespaces and service accounts, labels of pods and nodes.
 One instance works, others wait for its end. Settings come from the environment, with Calico's names:
@@ -15,25 +18,14 @@ One instance works, others wait for its end. Settings come from the environment,
   KUBECONFIG            path; empty = the service account of the pod that it runs in
   ENABLED_CONTROLLERS   some of ${Object.keys(controllers).join(",")}; default all
   LOG_LEVEL             debug, info, warn or error
-`;
 
-/** The names in ENABLED_CONTROLLERS; `profile` is Calico's older name. @throws Problem "bad-input" for others. */
-export function enabledControllers(text: string | undefined): string[] {
-  if (!text) return Object.keys(controllers);
-  const names = text.split(",").map((word) => word.trim()).map((word) => (word === "profile" ? "namespace" : word));
-  const unknown = names.find((name) => !Object.hasOwn(controllers, name));
-  if (unknown === undefined) return [...new Set(names)];
-  throw new Problem({
-    code: unknown === "loadbalancer" ? "unsupported" : "bad-input",
-    what: `there is no controller "${unknown}"`,
-    where: "ENABLED_CONTROLLERS",
-    todo: `Name some of ${Object.keys(controllers).join(",")}`,
-  });
-}
+--health-port PORT      /readiness and /liveness on 127.0.0.1: 200, or 503 and why
+`;
 
 /** `tortie controllers`: runs until it is told to stop. */
 export async function main(args: string[]): Promise<number> {
-  if (args.length > 0) {
+  const port = healthPort(args);
+  if (port === undefined) {
     const isHelp = ["--help", "-h"].includes(args[0]!);
     if (isHelp) console.log(usage.trimEnd());
     else console.error(`tortie: unexpected argument "${args.join(" ")}"\n\n${usage.trimEnd()}`);
@@ -45,7 +37,7 @@ export async function main(args: string[]): Promise<number> {
   const onSignal = () => stop.abort(new Error("told to stop"));
   for (const signal of ["SIGTERM", "SIGINT"] as const) Deno.addSignalListener(signal, onSignal);
   try {
-    await run(env, log, stop.signal);
+    await run(env, port, log, stop.signal);
     return 0;
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
@@ -58,6 +50,7 @@ export async function main(args: string[]): Promise<number> {
 
 async function run(
   env: (name: string) => string | undefined,
+  port: number,
   log: ReturnType<typeof createLog>,
   signal: AbortSignal,
 ): Promise<void> {
@@ -74,5 +67,9 @@ async function run(
     };
   };
   const holder = `${Deno.hostname()} ${Deno.pid}`;
-  await runControllers({ store, api, enabled, holder, clock: systemClock, log, random: Math.random, signal });
+  const health = new Health(systemClock);
+  for (const name of ["datastore", ...enabled]) health.register(name);
+  const answer = (request: Request) => healthAnswer(new URL(request.url).pathname, health);
+  await using _server = port === 0 ? undefined : Deno.serve({ hostname: "127.0.0.1", port, onListen() {} }, answer);
+  await runControllers({ store, api, enabled, holder, health, clock: systemClock, log, random: Math.random, signal });
 }

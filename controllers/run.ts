@@ -1,5 +1,6 @@
 import { Backoff } from "../lib/backoff.ts";
 import type { Clock } from "../lib/clock.ts";
+import type { Health } from "../lib/health.ts";
 import type { Logger } from "../lib/log.ts";
 import { isProblem, messageOf } from "../lib/problem.ts";
 import { ensureInitialized } from "../datastore/cluster.ts";
@@ -34,12 +35,17 @@ export interface ControllersParts {
   enabled: string[];
   /** Name of this instance. */
   holder: string;
+  /** Hears how each controller and the datastore stand. */
+  health: Health;
   clock: Clock;
   log: Logger;
   /** 0..1 source for jitter. */
   random: () => number;
   signal: AbortSignal;
 }
+
+/** Between two looks for health. */
+const lookMs = 1_000;
 
 /** One controller: what it knows, who reads Kubernetes for it, who writes for it. */
 interface Controller {
@@ -73,6 +79,7 @@ export async function runControllers(parts: ControllersParts): Promise<void> {
     followEtcd(mirror, all, mirrored.resolve, signal),
     ...all.map((one) => followKubernetes(one, signal)),
     work(parts, all, mirrored.promise, resources, signal),
+    tellHealth(parts, all, mirror, signal),
   ];
   try {
     await Promise.all(loops);
@@ -117,6 +124,21 @@ async function followKubernetes({ sync, reflector, worker, listed }: Controller,
   for await (const batch of reflector.batches(signal)) {
     worker.doubt(sync.kubernetes(batch));
     listed.resolve();
+  }
+}
+
+/** Says every second how each controller stands: what it follows, and what it cannot bring in order. */
+async function tellHealth({ health, clock }: ControllersParts, all: Controller[], mirror: Mirror, signal: AbortSignal) {
+  while (!signal.aborted) {
+    const etcd = mirror.state();
+    health.report("datastore", etcd.inSync && etcd.connected, etcd.why);
+    for (const { sync, reflector, worker } of all) {
+      const { listed, connected, why } = reflector.state();
+      const [first] = worker.failing();
+      const failing = first && `${worker.failing().size} not in order, such as ${first.join(": ")}`;
+      health.report(sync.name, listed && connected && !first, connected ? failing : why);
+    }
+    await clock.sleep(lookMs, signal).catch(() => {}); // aborted: the loop looks for that
   }
 }
 

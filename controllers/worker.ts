@@ -1,7 +1,7 @@
 import { Backoff } from "../lib/backoff.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Logger } from "../lib/log.ts";
-import { isProblem, messageOf } from "../lib/problem.ts";
+import { isProblem, messageOf, Problem } from "../lib/problem.ts";
 import { Wake } from "../lib/wake.ts";
 import { decodeResource, encodeResource } from "../datastore/codec.ts";
 import { parseKey } from "../datastore/keys.ts";
@@ -72,6 +72,9 @@ export class Worker {
         await away.wait(signal).catch(() => {}); // aborted: the loop looks for that
       }
     }
+    // Whoever works next, perhaps we again, begins with these; until then they are not our failures.
+    this.doubt(this.#failing.keys());
+    this.#failing.clear();
   }
 
   /** A step for every key in doubt; false when the datastore is away, and what is left stays in doubt. */
@@ -92,10 +95,9 @@ export class Worker {
 
   /** One step; false when the datastore is away. @throws what is a bug. */
   async #try(key: string): Promise<boolean> {
-    const { sync, mirror, clock, random, log } = this.#parts;
+    const { sync, clock, random, log } = this.#parts;
     try {
-      const kv = mirror.get(key);
-      const step = sync.step(key, kv && decodeResource(kv));
+      const step = this.#decide(key);
       if (step.do !== "nothing") await this.#take(key, step);
       if (this.#failing.delete(key)) log.info("in order again", { controller: sync.name, key });
       return true;
@@ -110,6 +112,18 @@ export class Worker {
         log.warn("cannot be brought in order now", { controller: sync.name, key, why: messageOf(error) });
       }
       return true;
+    }
+  }
+
+  /** What must be done about a key. What no converter foresaw in one object is that object's failure, not everybody's. */
+  #decide(key: string): Step {
+    const { sync, mirror } = this.#parts;
+    const kv = mirror.get(key);
+    try {
+      return sync.step(key, kv && decodeResource(kv));
+    } catch (cause) {
+      if (isProblem(cause)) throw cause;
+      throw new Problem({ code: "unsupported", what: "its origin in Kubernetes is not understood", where: key, cause });
     }
   }
 

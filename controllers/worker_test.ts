@@ -36,7 +36,7 @@ async function play(work: (made: ReturnType<typeof world>) => Promise<void>): Pr
 function world() {
   const store = new MemoryStore(), clock = new FakeClock(), stop = new AbortController();
   const want = new Map<string, Resource>(), seen = new Map<string, KeyValue>();
-  let refuses: Problem | undefined;
+  let refuses: Error | undefined;
   const sync: Pick<Sync, "name" | "step"> = {
     name: "test",
     step(key, have): Step {
@@ -58,7 +58,7 @@ function world() {
     worker.doubt(keys);
     await settle();
   };
-  const refuse = (problem: Problem | undefined) => void (refuses = problem);
+  const refuse = (problem: Error | undefined) => void (refuses = problem);
   return { store, clock, stop, want, worker, look, doubt, refuse };
 }
 
@@ -116,6 +116,19 @@ Deno.test("a key that fails is tried for ever, less and less often, and does not
     await settle();
     ok(await store.get(a));
     equal(worker.failing().size, 0);
+  }));
+
+Deno.test("an object that nobody foresaw fails alone, and is said with its name", () =>
+  play(async ({ want, doubt, worker, refuse, stop }) => {
+    const a = key("kns.a");
+    want.set(a, profile("kns.a"));
+    refuse(new TypeError("undefined is not iterable"));
+    await doubt(a);
+    const why = `its origin in Kubernetes is not understood (${a}): undefined is not iterable`;
+    deepEqual([...worker.failing()], [[a, why]]);
+    stop.abort(new Error("another instance works"));
+    await settle();
+    equal(worker.failing().size, 0, "who does not work does not fail");
   }));
 
 Deno.test("while the datastore is away all keys wait; when it is back each is done", () =>

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { startEtcd } from "../lab/etcd.ts";
 import { type LocalApiServer, serveApi } from "../lab/api_server.ts";
-import { uniqueSuffix } from "../lab/port.ts";
+import { freePorts, uniqueSuffix } from "../lab/port.ts";
 import { wait } from "../lab/wait.ts";
 import type { ApiObject } from "../lab/api_objects.ts";
 import type { Etcd } from "../lab/etcd.ts";
@@ -15,10 +15,10 @@ class Instance implements AsyncDisposable {
   readonly #log: Promise<void>;
   text = "";
 
-  constructor(env: Record<string, string>) {
+  constructor(env: Record<string, string>, flags: string[]) {
     const binary = Deno.env.get("TORTIE_BINARY");
     const [program, ...args] = binary ? [binary] : [Deno.execPath(), "run", "-A", "--quiet", `${root}main.ts`];
-    const whole = ["--pdeathsig", "KILL", "--", program!, ...args, "controllers"];
+    const whole = ["--pdeathsig", "KILL", "--", program!, ...args, "controllers", ...flags];
     const pipes = { stdin: "null", stdout: "null", stderr: "piped" } as const;
     this.#child = new Deno.Command("setpriv", { args: whole, env, ...pipes }).spawn();
     this.#log = this.#read();
@@ -119,7 +119,7 @@ interface World {
   etcd: Etcd;
   api: LocalApiServer;
   way: Way;
-  start(env?: Record<string, string>): Instance;
+  start(env?: Record<string, string>, ...flags: string[]): Instance;
 }
 
 async function inWorld(play: (world: World) => Promise<void>): Promise<void> {
@@ -133,7 +133,13 @@ async function inWorld(play: (world: World) => Promise<void>): Promise<void> {
     const withFile = text.replace(/token: .*/, `tokenFile: ${dir}/token`);
     await Deno.writeTextFile(kubeconfig, withFile.replace(api.url, `https://127.0.0.1:${way.port}`));
     const env = { ETCD_ENDPOINTS: etcd.endpoint, KUBECONFIG: kubeconfig, LOG_LEVEL: "debug" };
-    await play({ etcd, api, way, tokenFile: `${dir}/token`, start: (more) => new Instance({ ...env, ...more }) });
+    await play({
+      etcd,
+      api,
+      way,
+      tokenFile: `${dir}/token`,
+      start: (more, ...flags) => new Instance({ ...env, ...more }, flags),
+    });
   } finally {
     await Deno.remove(dir, { recursive: true });
   }
@@ -319,17 +325,26 @@ Deno.test("a node that goes in Kubernetes goes with its endpoints; others stay",
 
 Deno.test("a token that is renewed in its file is used at once; until then what is known stays", () =>
   inWorld(async ({ etcd, api, way, tokenFile, start }) => {
-    await using instance = await start({ ENABLED_CONTROLLERS: "namespace" }).works();
+    const port = String(freePorts(1)[0]);
+    await using instance = await start({ ENABLED_CONTROLLERS: "namespace" }, "--health-port", port).works();
+    const ready = (status: number) =>
+      wait(`readiness ${status}`, async () => {
+        const answer = await fetch(`http://127.0.0.1:${port}/readiness`);
+        return await answer.text() && answer.status === status;
+      });
     await api.put(namespace("a"));
     await wait("the first profile", () => valueOf(etcd, `${v3}/profiles/kns.a`));
+    await ready(200);
     api.accept("renewed");
     way.takeAway();
     await way.giveBack();
     await api.put(namespace("b"));
     await wait("the refusal to be told", () => /refuses: Unauthorized/.test(instance.text));
+    await ready(503);
     assert.ok(await valueOf(etcd, `${v3}/profiles/kns.a`));
     await Deno.writeTextFile(tokenFile, "renewed\n");
     await wait("what was missed", () => valueOf(etcd, `${v3}/profiles/kns.b`));
+    await ready(200);
   }));
 
 Deno.test("an API server that goes away or forgets its history loses nothing", () =>
