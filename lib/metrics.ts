@@ -7,6 +7,7 @@ interface Definition {
   buckets?: readonly number[];
 }
 
+const wireguardPeer = ["hostname", "public_key", "peer_key", "peer_endpoint"] as const;
 const quick = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
 /**
@@ -97,6 +98,18 @@ export const metricDefinitions = {
     help: "Restarts of a part of the process after a failure.",
     labels: ["part"],
   },
+  wireguard_meta: {
+    type: "gauge",
+    help: "WireGuard devices of this host.",
+    labels: ["hostname", "public_key", "iface", "listen_port"],
+  },
+  wireguard_bytes_rcvd: { type: "counter", help: "Bytes that came from a WireGuard peer.", labels: wireguardPeer },
+  wireguard_bytes_sent: { type: "counter", help: "Bytes that went to a WireGuard peer.", labels: wireguardPeer },
+  wireguard_latest_handshake_seconds: {
+    type: "gauge",
+    help: "Unix time of the last handshake with a WireGuard peer.",
+    labels: wireguardPeer,
+  },
   process_resident_memory_bytes: { type: "gauge", help: "Resident memory size in bytes." },
   process_cpu_seconds_total: { type: "counter", help: "Total user and system CPU time spent in seconds." },
   process_virtual_memory_bytes: { type: "gauge", help: "Virtual memory size in bytes." },
@@ -119,8 +132,8 @@ export interface Metrics {
   set(name: OfType<"gauge">, value: number, labels?: Labels): void;
   /** Records one observation. */
   observe(name: OfType<"summary" | "histogram">, value: number, labels?: Labels): void;
-  /** Forgets all label values of a gauge, before it is set anew. */
-  clear(name: OfType<"gauge">): void;
+  /** Forgets all label values of a gauge, before it is set anew, or of a counter that another keeps. */
+  clear(name: OfType<"gauge" | "counter">): void;
   /** Prometheus' text format; `collect` callbacks are run first. */
   text(): Promise<string>;
   /** Called at each text(): sets gauges that are cheaper to ask for than to keep. */

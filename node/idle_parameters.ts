@@ -12,7 +12,6 @@ export const idleParameters: Readonly<Record<string, string>> = {
   NftablesFilterDenyAction: "there is no nftables backend yet; `Auto` and `Disabled` mean iptables",
   NftablesMarkMask: "there is no nftables backend yet; `Auto` and `Disabled` mean iptables",
   WireguardThreadingEnabled: "the kernel's own choice stays",
-  PrometheusWireGuardMetricsEnabled: "no metrics of peers yet",
   IptablesPostWriteCheckIntervalSecs: "tables are not read after a write: a change of others is an event",
   IptablesLockProbeIntervalMillis: "iptables-restore itself waits for the lock",
   FeatureDetectOverride: "what kernel and programs can is asked of them",

@@ -1,10 +1,13 @@
-import type { Family } from "../lib/ip.ts";
+import { type Family, formatIp } from "../lib/ip.ts";
 import { isObject, type Json, parseJson, writeJson } from "../lib/json64.ts";
+import type { Metrics } from "../lib/metrics.ts";
 import { Wake } from "../lib/wake.ts";
 import { publicKeyOf } from "../lib/wireguard_key.ts";
+import type { WireguardState } from "../kernel/rtnetlink/wireguard.ts";
 import { resourceKey } from "../datastore/keys.ts";
 import type { Dataplane, WireguardDeviceState } from "../agent/dataplane/apply.ts";
 import { FelixSources } from "../agent/felix_sources.ts";
+import { flag, resolveSettings, type Row } from "../agent/settings.ts";
 import { networkSettings } from "../agent/network/settings.ts";
 import type { WireguardKeys } from "../agent/network/wireguard.ts";
 import { type Shared, untilDone } from "./parts.ts";
@@ -25,7 +28,7 @@ const refusedMs = 300_000;
  */
 export async function keepWireguardKeys(
   shared: Shared,
-  dataplane: Pick<Dataplane, "useWireguardKeys" | "wireguardDevice" | "changes">,
+  dataplane: Pick<Dataplane, "useWireguardKeys" | "wireguardDevice" | "wireguardDevices" | "changes">,
 ): Promise<void> {
   const { clock, mirror, node, settings, signal, stateDir } = shared;
   const log = shared.log.child("wireguard");
@@ -45,6 +48,11 @@ export async function keepWireguardKeys(
     for await (const _ of dataplane.changes(signal)) wake.call();
   };
   const refusedUntil = new Map<Family, number>();
+  shared.metrics.onCollect(() => {
+    const rows = { on: ["prometheusWireGuardMetricsEnabled", flag, true] as Row<boolean> };
+    const { on } = resolveSettings<{ on: boolean }>(rows, sources.sources()).settings;
+    collectWireguard(on ? dataplane.wireguardDevices() : [], node, shared.metrics);
+  });
   const run = async () => {
     for (; !signal.aborted; await wake.sleep(againMs, signal)) {
       if (!known) continue;
@@ -100,4 +108,30 @@ export function withKeys(node: Json, wanted: Record<Family, string | undefined>)
     else if (wanted[v] !== undefined) status[fieldOf(v)] = wanted[v];
   }
   return families.every((v) => status[fieldOf(v)] === before[fieldOf(v)]) ? undefined : { ...node, status } as Json;
+}
+
+/** What the kernel counts of WireGuard, under Felix's names. Source: Calico's felix/wireguard/metrics_linux.go. */
+export function collectWireguard(
+  devices: readonly WireguardState[],
+  hostname: string,
+  metrics: Pick<Metrics, "add" | "set" | "clear">,
+): void {
+  const names = [
+    "wireguard_meta",
+    "wireguard_bytes_rcvd",
+    "wireguard_bytes_sent",
+    "wireguard_latest_handshake_seconds",
+  ];
+  for (const name of names) metrics.clear(name as "wireguard_meta");
+  for (const { name, publicKey: public_key = "", device, peers } of devices) {
+    metrics.set("wireguard_meta", 1, { hostname, public_key, iface: name, listen_port: String(device.port) });
+    for (const { publicKey, endpoint, receivedBytes, sentBytes, handshakeSeconds } of peers.values()) {
+      const host = endpoint && (endpoint.ip.v === 6 ? `[${formatIp(endpoint.ip)}]` : formatIp(endpoint.ip));
+      const peer_endpoint = endpoint ? `${host}:${endpoint.port}` : "";
+      const labels = { hostname, public_key, peer_key: publicKey, peer_endpoint };
+      metrics.add("wireguard_bytes_rcvd", Number(receivedBytes), labels);
+      metrics.add("wireguard_bytes_sent", Number(sentBytes), labels);
+      metrics.set("wireguard_latest_handshake_seconds", handshakeSeconds, labels);
+    }
+  }
 }

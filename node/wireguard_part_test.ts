@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { privateKeyOf, publicKeyOf } from "../lib/wireguard_key.ts";
-import { publishedKey, withKeys } from "./wireguard_part.ts";
+import { parseIp } from "../lib/ip.ts";
+import { collectWireguard, publishedKey, withKeys } from "./wireguard_part.ts";
 
 const [secret, other] = [1, 2].map((n) => privateKeyOf(new Uint8Array(32).fill(n))) as [string, string];
 const device = (privateKey: string) => ({ privateKey, port: 51820, mark: 0x200000 });
@@ -23,4 +24,25 @@ Deno.test("a Node's status gets its keys and loses them; everything else in it s
     kind: "Node",
     status: { wireguardPublicKey: "a" },
   });
+});
+
+Deno.test("metrics of WireGuard are told anew at each look, with Felix's labels", () => {
+  const told: unknown[] = [];
+  const metrics = {
+    add: (...all: unknown[]) => void told.push(all),
+    set: (...all: unknown[]) => void told.push(all),
+    clear: (name: string) => void told.push(name),
+  };
+  const peer = { device: "w", publicKey: "P", keepaliveSeconds: 0, allowed: [], handshakeSeconds: 7 };
+  const endpoint = { ip: parseIp("2001:db8::1"), port: 51821 };
+  const peers = new Map([["P", { ...peer, endpoint, receivedBytes: 5n, sentBytes: 6n }]]);
+  collectWireguard([{ name: "w", device: device(secret), publicKey: "K", peers }], "n1", metrics);
+  const labels = { hostname: "n1", public_key: "K", peer_key: "P", peer_endpoint: "[2001:db8::1]:51821" };
+  assert.deepEqual(told, [
+    ...["wireguard_meta", "wireguard_bytes_rcvd", "wireguard_bytes_sent", "wireguard_latest_handshake_seconds"],
+    ["wireguard_meta", 1, { hostname: "n1", public_key: "K", iface: "w", listen_port: "51820" }],
+    ["wireguard_bytes_rcvd", 5, labels],
+    ["wireguard_bytes_sent", 6, labels],
+    ["wireguard_latest_handshake_seconds", 7, labels],
+  ]);
 });

@@ -11,6 +11,7 @@ import { listAddresses } from "../../kernel/rtnetlink/address.ts";
 import { getLink, getPeer, listLinks } from "../../kernel/rtnetlink/link.ts";
 import { genericProtocol } from "../../kernel/rtnetlink/generic.ts";
 import { RtSocket } from "../../kernel/rtnetlink/socket.ts";
+import { readWireguard, type WireguardState } from "../../kernel/rtnetlink/wireguard.ts";
 import type { Desired, LocalEndpoint } from "../desired.ts";
 import { EndpointMemory } from "../network/endpoint_entries.ts";
 import { Interfaces } from "../network/interfaces.ts";
@@ -129,6 +130,11 @@ export class Dataplane implements AsyncDisposable {
     if (keys[4] === this.#wireguardKeys[4] && keys[6] === this.#wireguardKeys[6]) return;
     this.#wireguardKeys = keys;
     this.#wake.call();
+  }
+
+  /** WireGuard's devices as the kernel has them now. @throws Problem "kernel". */
+  wireguardDevices(): WireguardState[] {
+    return readWireguard(this.#generic, this.#wanted?.wireguard.keys() ?? []);
   }
 
   /** How far the device of a version is. */

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { systemClock } from "../../lib/clock.ts";
 import { silentLog } from "../../lib/log.ts";
+import { noMetrics } from "../../lib/metrics.ts";
 import { Pulse } from "../../lib/pulse.ts";
 import { publicKeyOf } from "../../lib/wireguard_key.ts";
 import { Health } from "../../lib/health.ts";
@@ -60,11 +61,21 @@ async function keeper(real?: Dataplane) {
       used = keys;
       real?.useWireguardKeys(keys);
     },
+    wireguardDevices: () => [],
     wireguardDevice: (v: 4 | 6) => (real ? real.wireguardDevice(v) : v === 4 ? device : undefined),
     changes: (signal: AbortSignal) => (real ? real.changes(signal) : changed.beats(signal)),
   };
   const settings = { get: () => undefined, names: () => [], reports: [] };
-  const shared = { store, mirror, settings, stateDir, node: "n1", clock: systemClock, log: silentLog };
+  const shared = {
+    store,
+    mirror,
+    settings,
+    stateDir,
+    node: "n1",
+    clock: systemClock,
+    log: silentLog,
+    metrics: noMetrics,
+  };
   const done = keepWireguardKeys({ ...shared, signal: stop.signal } as unknown as Shared, dataplane);
   return {
     configure: (spec: Record<string, unknown>, annotations: Record<string, string> = {}) =>
