@@ -181,6 +181,25 @@ const endpoint = {
   },
 };
 
+/** The endpoint's address as IPAM has it: ordinal 7 of a block of node-a. */
+async function giveAddress(etcd: Etcd): Promise<void> {
+  const ipam = "/calico/ipam/v2", handle = "k8s-pod-network.ab", cidr = "192.168.0.0/26";
+  const pool = { kind: "IPPool", apiVersion: "projectcalico.org/v3", metadata: { ...endpoint.metadata, name: "pods" } };
+  const block = {
+    ...{ cidr, affinity: "host:node-a", sequenceNumber: 2, sequenceNumberForAllocation: { 7: 1 }, deleted: false },
+    allocations: Array.from({ length: 64 }, (_, i) => (i === 7 ? 0 : null)),
+    unallocated: Array.from({ length: 64 }, (_, i) => i).filter((i) => i !== 7),
+    attributes: [{ handle_id: handle, secondary: { namespace: "production", node: "node-a", pod: "customer" } }],
+  };
+  const values: [string, unknown][] = [
+    [`${v3}/ippools/pods`, { ...pool, spec: { cidr: "192.168.0.0/16", blockSize: 26, nodeSelector: "all()" } }],
+    [`${ipam}/assignment/ipv4/block/192.168.0.0-26`, block],
+    [`${ipam}/host/node-a/ipv4/block/192.168.0.0-26`, { state: "confirmed", deleted: false }],
+    [`${ipam}/handle/${handle}`, { block: { [cidr]: 1 }, deleted: false }],
+  ];
+  for (const [key, value] of values) await etcd.etcdctl("put", key, JSON.stringify(value));
+}
+
 const valueOf = async (etcd: Etcd, key: string) => (await etcd.dump(key)).get(key);
 // deno-lint-ignore no-explicit-any
 const objectOf = async (etcd: Etcd, key: string): Promise<any> => JSON.parse(await valueOf(etcd, key) ?? "null");
@@ -308,6 +327,7 @@ Deno.test("a node that goes in Kubernetes goes with its endpoints; others stay",
     }
     await etcd.etcdctl("put", `${v3}/nodes/bare-1`, JSON.stringify(node("bare-1")));
     await etcd.etcdctl("put", endpointKey, JSON.stringify(endpoint));
+    await giveAddress(etcd);
     for (const name of ["node-a", "node-b"]) await api.put({ kind: "Node", metadata: { name: `${name}.there` } });
     const names = async () =>
       [...(await etcd.dump(`${v3}/nodes/`)).keys()].map((key) => key.slice(key.lastIndexOf("/") + 1)).sort();
@@ -321,6 +341,7 @@ Deno.test("a node that goes in Kubernetes goes with its endpoints; others stay",
     });
     assert.deepEqual(await names(), ["bare-1", "node-b"]);
     assert.equal(await valueOf(etcd, endpointKey), undefined);
+    assert.deepEqual([...(await etcd.dump("/calico/ipam/")).keys()], [], "addresses, handles and blocks go, too");
   }));
 
 Deno.test("a token that is renewed in its file is used at once; until then what is known stays", () =>
