@@ -208,6 +208,9 @@ Deno.test("what an agent leaves in a kernel is found and removed, what others ma
       "route add 10.65.1.0/26 via 192.0.2.9 dev eth7 proto bird",
       "route add 10.99.0.0/16 via 192.0.2.9 dev eth7",
       "-6 route add blackhole fd00:1::/122 proto 80",
+      "rule add not from all fwmark 0x200000/0x200000 lookup 1 priority 99 protocol 80",
+      "route add throw 10.65.7.0/26 table 1 proto 80",
+      "rule add from all lookup 7 priority 50",
     ]
   ) await ip(line);
   using netns = openNetns(`/var/run/netns/${ns.name}`);
@@ -217,7 +220,9 @@ Deno.test("what an agent leaves in a kernel is found and removed, what others ma
     "interface cali1234567890a",
     "interface vxlan.calico",
     "route 10.65.0.0/26",
+    "route 10.65.7.0/26",
     "route fd00:1::/122",
+    "rule 99 to table 1",
   ]);
   const found = findLeftovers(socket, { prefix: "cali", bird: true });
   assert.deepEqual(removeLeftovers(socket, found), []);
