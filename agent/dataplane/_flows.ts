@@ -1,4 +1,5 @@
 import { bits, formatIp, parseIp } from "../../lib/ip.ts";
+import type { Clock } from "../../lib/clock.ts";
 import type { Logger } from "../../lib/log.ts";
 import { messageOf } from "../../lib/problem.ts";
 import { deleteFlowsOf } from "../../kernel/netfilter/conntrack.ts";
@@ -12,14 +13,16 @@ import type { LocalEndpoint } from "../desired.ts";
  */
 export class EndedFlows implements AsyncDisposable {
   readonly #log: Logger;
+  readonly #clock: Clock;
   #socket: RtSocket | undefined;
   #endpoints: ReadonlyMap<string, LocalEndpoint> = new Map();
   #addresses = new Set<string>();
   #gone = new Set<string>();
   #work: Promise<void> = Promise.resolve();
 
-  constructor(log: Logger) {
+  constructor(log: Logger, clock: Clock) {
     this.#log = log;
+    this.#clock = clock;
   }
 
   /** The routes of these endpoints are in the kernel, and no others. */
@@ -46,7 +49,7 @@ export class EndedFlows implements AsyncDisposable {
     this.#gone = new Set();
     try {
       this.#socket ??= RtSocket.open(undefined, NETLINK_NETFILTER);
-      await deleteFlowsOf(this.#socket, addresses);
+      await deleteFlowsOf(this.#socket, addresses, () => this.#clock.sleep(0));
     } catch (error) {
       const of = addresses.map(formatIp).join(" ");
       this.#log.warn("flows of addresses that are gone could not be ended", { addresses: of, why: messageOf(error) });

@@ -104,7 +104,7 @@ export class Dataplane implements AsyncDisposable {
     });
     this.#schedule = new Schedule(options.clock, options.random);
     this.#waiters = new Waiters(options.clock, () => this.#wake.call());
-    this.#flows = new EndedFlows(options.log);
+    this.#flows = new EndedFlows(options.log, options.clock);
     options.health.register("dataplane", 6 * heartbeatMs);
     this.#tasks = [this.#follow(), this.#run()];
   }

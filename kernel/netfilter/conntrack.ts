@@ -31,6 +31,8 @@ const filterFlag = { source: 1, destination: 2 };
  */
 const flowsALook = 2_000;
 const placesOfAnAddress = 4;
+/** Some 10 ms. */
+const atOnce = 1_000;
 
 /** One direction of a flow, as its packets look. */
 export interface FlowEnds {
@@ -57,17 +59,25 @@ export interface Flow {
 
 /**
  * Deletes the entries of all flows that have one of the addresses on either side of either direction, so that the next
- * packet is asked about anew. No such flow is fine. The event loop goes on while the kernel looks, and the socket is for
+ * packet is asked about anew. @param pause called between a thousand of them: others on the event loop get their turn. No such flow is fine. The event loop goes on while the kernel looks, and the socket is for
  * nothing else. @returns how many were deleted.
  * @throws Problem "kernel".
  */
-export async function deleteFlowsOf(socket: RtSocket, addresses: readonly Ip[]): Promise<number> {
+export async function deleteFlowsOf(
+  socket: RtSocket,
+  addresses: readonly Ip[],
+  pause: () => Promise<void> = () => Promise.resolve(),
+): Promise<number> {
   let deleted = 0;
   const count = countFlows(socket);
   if (count === 0) return 0;
   for (const family of [4, 6] as const) {
     const of = addresses.filter((a) => a.v === family);
-    if (of.length > 0) deleted += deleteFlows(socket, await flowsOf(socket, family, of, count));
+    const flows = of.length > 0 ? await flowsOf(socket, family, of, count) : [];
+    for (let i = 0; i < flows.length; i += atOnce) {
+      if (i > 0) await pause();
+      deleted += deleteFlows(socket, flows.slice(i, i + atOnce));
+    }
   }
   return deleted;
 }
