@@ -43,7 +43,8 @@ export function wireguardPlan(
   const allowed = new Map<string, Cidr[]>(), bypassed: Cidr[] = [];
   for (const { dst, node } of owners.values()) {
     if (!isPeer(node)) bypassed.push(dst);
-    else allowed.set(node, [...allowed.get(node) ?? [], dst]);
+    else if (allowed.has(node)) allowed.get(node)!.push(dst);
+    else allowed.set(node, [dst]);
   }
   const peers = [...others.values()].filter(({ name }) => isPeer(name)).map((node) => ({
     node: node.name,

@@ -143,3 +143,47 @@ Deno.test("pods' MTU leaves room for WireGuard's headers", () => {
   assert.equal(podMtu(1500, new Set(), settingsOf({ FELIX_WIREGUARDENABLEDV6: "true" }).settings), 1420);
   assert.equal(podMtu(1500, new Set(), settingsOf({ FELIX_WIREGUARDMTU: "1300" }).settings), 1300);
 });
+
+Deno.test("IPv6 has its own device, key, table and port; a node without an IPv6 address is no peer there", () => {
+  const { wireguard } = settingsOf({ FELIX_WIREGUARDENABLEDV6: "true" }).settings,
+    status = { wireguardPublicKeyV6: key(2) };
+  const only4 = clusterNode("h3", { bgp: { ipv4Address: "192.0.2.3/24" } }, { wireguardPublicKeyV6: key(3) });
+  const nodes = resolveNodes([node(1), node(2, status), only4], "h1");
+  const owned = [2, 3].map((n) => ({ dst: parseCidr(`fd00:${n}::/122`), node: `h${n}` }));
+  const plan = wireguardPlan(6, [...owned, block(2)], nodes, wireguard);
+  assert.deepEqual(plan.peers.map((p) => [p.node, formatIp(p.endpoint), ...texts(p.allowed)]), [
+    ["h2", "2001:db8::2", "fd00:2::/122"],
+  ]);
+  assert.deepEqual(texts(plan.bypassed), ["fd00:3::/122"]);
+  const want = { settings: { ...on, wireguard }, wireguard: { 6: plan } } as unknown as Desired;
+  const wanted = wantedWireguard(want, interfaces({ index: 8, name: "wg-v6.cali" }), 1500, { 6: secret(1) });
+  assert.deepEqual([...wanted.devices], [["wg-v6.cali", { kind: "wireguard", mtuBytes: 1420, up: true }]]);
+  assert.equal(wanted.settings.get("wg-v6.cali")?.port, 51821);
+  assert.deepEqual([...wanted.rules[6].values()].map((r) => [r.family, r.table]), [[6, 2]]);
+  assert.deepEqual([...wanted.routes[6].values()].map((r) => [formatCidr(r.dst), r.table, r.kind]), [
+    ["fd00:2::/122", 2, kind.unicast],
+    ["fd00:3::/122", 2, kind.throw],
+  ]);
+});
+
+Deno.test("ten thousand blocks of a thousand nodes are planned well within a second", () => {
+  const nodes = resolveNodes(
+    Array.from(
+      { length: 1000 },
+      (_, n) =>
+        clusterNode(`h${n}`, { bgp: { ipv4Address: `172.16.${n >> 8}.${n & 255}/16` } }, {
+          wireguardPublicKey: new Uint8Array(32).fill(1).fill(n >> 8, 0, 1).fill(n & 255, 1, 2).toBase64(),
+        }),
+    ),
+    "h0",
+  );
+  const owned = Array.from({ length: 10_000 }, (_, i) => ({
+    dst: parseCidr(`10.${i >> 10}.${(i >> 2) & 255}.${(i & 3) * 64}/26`),
+    node: `h${i % 1000}`,
+  }));
+  const begin = performance.now();
+  const { peers, bypassed } = wireguardPlan(4, owned, nodes, on.wireguard);
+  const ms = performance.now() - begin;
+  assert.deepEqual([peers.length, bypassed.length], [999, 10]);
+  assert.ok(ms < 1000, `${ms} ms`);
+});
