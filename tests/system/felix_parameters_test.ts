@@ -59,6 +59,18 @@ const parameters: { spec: Record<string, unknown>; has?: RegExp; not?: RegExp }[
     has: /-A cali-PREROUTING .*--dport(s?) 4789 .*-j NOTRACK|-A cali-PREROUTING .*--dports 4789 -j CT --notrack/,
   },
   { spec: { ipipEnabled: true }, has: /-A cali-INPUT -p (4|ipencap|ipv4) / },
+  {
+    spec: { wireguardEnabled: true, wireguardListeningPort: 5555 },
+    has: /-A cali-INPUT -p udp .*--dports 5555 .*-j ACCEPT/,
+  },
+  {
+    spec: { wireguardEnabled: true, wireguardInterfaceName: "wgx" },
+    has: /-A cali-POSTROUTING -o wgx .*-j MASQUERADE/,
+  },
+  {
+    spec: { wireguardEnabled: true, wireguardHostEncryptionEnabled: true },
+    has: /-A cali-wireguard-incoming-mark (?!-i).*--set-xmark 0x200000\/0x200000/,
+  },
 ];
 
 Deno.test("parameters of rules hold while the agent runs, from each source, and all of it goes back", async (t) => {
