@@ -1,4 +1,4 @@
-import { rfc3339 } from "../lib/clock.ts";
+import { type Clock, rfc3339 } from "../lib/clock.ts";
 import { readIfThere, writeDurably } from "../lib/durable_file.ts";
 import { bits, formatIp, formatMac } from "../lib/ip.ts";
 import type { Metrics } from "../lib/metrics.ts";
@@ -64,7 +64,7 @@ export async function startAgent(shared: Shared, cleanup: AsyncDisposableStack):
   const env = (name: string) => settings.get(name);
   const agent = runAgent({
     ...{ mirror, node, log, health, signal, env, refusals },
-    dataplane: appliedAfter(policy.ready, dataplane),
+    dataplane: appliedAfter(policy.ready, dataplane, clock),
     birdRuns: birdRuns(settings),
   });
   const socket = cleanup.use(RtSocket.open());
@@ -89,8 +89,11 @@ export async function startAgent(shared: Shared, cleanup: AsyncDisposableStack):
   };
 }
 
-/** Policy before packets: no interface is raised and no route made before the first chains are in the kernel. */
-function appliedAfter(ready: Promise<void>, dataplane: Dataplane): Pick<Dataplane, "apply"> {
+/**
+ * Policy before packets: no interface is raised and no route made before the first chains are in the kernel. Later, too, the
+ * chains' turn comes first: other programs write them, and the dataplane does its part meanwhile.
+ */
+function appliedAfter(ready: Promise<void>, dataplane: Dataplane, clock: Clock): Pick<Dataplane, "apply"> {
   let newest: Desired | undefined, open = false;
   ready.then(() => {
     open = true;
@@ -99,7 +102,7 @@ function appliedAfter(ready: Promise<void>, dataplane: Dataplane): Pick<Dataplan
   return {
     apply(desired) {
       newest = desired;
-      if (open) dataplane.apply(desired);
+      if (open) clock.sleep(0).then(() => dataplane.apply(newest!));
     },
   };
 }
