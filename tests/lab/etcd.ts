@@ -116,7 +116,12 @@ class EtcdServer implements Etcd {
   }
 
   stop(): void {
-    this.#child?.kill("SIGSTOP");
+    const child = this.#child;
+    if (!child) return;
+    child.kill("SIGSTOP");
+    // Its threads stop one by one, and one that runs on may still answer.
+    const end = performance.now() + 2_000;
+    while (performance.now() < end && !threadsOf(child.pid).every((state) => state === "T")) { /* a moment */ }
   }
 
   cont(): void {
@@ -241,3 +246,9 @@ class EtcdServer implements Etcd {
     this.user = user;
   }
 }
+
+/** State letters of a process' threads (proc(5), stat). */
+const threadsOf = (pid: number): string[] =>
+  [...Deno.readDirSync(`/proc/${pid}/task`)].map(({ name }) =>
+    Deno.readTextFileSync(`/proc/${pid}/task/${name}/stat`).replace(/^.*\) /s, "").charAt(0)
+  );
