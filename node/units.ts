@@ -76,6 +76,22 @@ UMask=0022
 WantedBy=multi-user.target
 `;
 
+/** What neither the store nor BIRD needs of the host. */
+const confined = `NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectClock=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectControlGroups=yes
+ProtectProc=invisible
+LockPersonality=yes
+`;
+
 /**
  * The store outlives the agent, too. It is wanted by the agent's unit and skipped unless the settings say "embedded". It needs
  * its file and its socket, and no capability: both belong to root.
@@ -101,20 +117,7 @@ StateDirectory=tortie
 StateDirectoryMode=0700
 
 CapabilityBoundingSet=
-NoNewPrivileges=yes
-ProtectSystem=strict
-ProtectHome=yes
-PrivateTmp=yes
-PrivateDevices=yes
-ProtectClock=yes
-ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectKernelTunables=yes
-ProtectControlGroups=yes
-ProtectProc=invisible
-LockPersonality=yes
-RestrictRealtime=yes
+${confined}RestrictRealtime=yes
 RestrictSUIDSGID=yes
 RestrictNamespaces=yes
 RestrictAddressFamilies=AF_UNIX AF_INET
@@ -147,20 +150,7 @@ RuntimeDirectoryMode=0755
 RuntimeDirectoryPreserve=yes
 
 CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE CAP_DAC_OVERRIDE
-NoNewPrivileges=yes
-ProtectSystem=strict
-ProtectHome=yes
-PrivateTmp=yes
-PrivateDevices=yes
-ProtectClock=yes
-ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectKernelTunables=yes
-ProtectControlGroups=yes
-ProtectProc=invisible
-LockPersonality=yes
-MemoryDenyWriteExecute=yes
+${confined}MemoryDenyWriteExecute=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
 RestrictNamespaces=yes

@@ -13,7 +13,14 @@ import { RtSocket } from "../../kernel/rtnetlink/socket.ts";
 import type { Report } from "../../kernel/reconcile.ts";
 import { chainLines } from "../netfilter/iptables_text.ts";
 import type { Chain, NetfilterSettings, Table } from "../netfilter/model.ts";
-import { chainName, chainPrefixes, isOwnSet, listsInterfaces, ownPrefixes } from "../netfilter/names.ts";
+import {
+  chainName,
+  chainPrefixes,
+  isOwnSet,
+  listsInterfaces,
+  ownPrefixes,
+  temporarySetPrefix,
+} from "../netfilter/names.ts";
 import type { ProgramChange } from "../netfilter/program.ts";
 import { hooks } from "../netfilter/static_chains.ts";
 import { Waiters } from "./_waiters.ts";
@@ -110,7 +117,7 @@ export class Filter implements AsyncDisposable {
         this.#tables.set(`${family} ${table}`, new IptablesTable(parts));
       }
       const owns = (name: string) => isOwnSet(name, family);
-      const temporaryPrefix = `cali${family}t`;
+      const temporaryPrefix = temporarySetPrefix(family);
       this.#sets.set(
         family,
         new IpSets({ family, socket: this.#socket, owns, temporaryPrefix, clock, random, metrics }),

@@ -99,7 +99,10 @@ export function groupChainName(group: PolicyGroup, direction: "ingress" | "egres
 export const setName = (id: SetId, family: Family): string => `cali${family}0${id}`.slice(0, maxSetName);
 
 /** Name of the temporary set number `n`. */
-export const temporarySetName = (n: number, family: Family): string => `cali${family}t${n}`;
+export const temporarySetName = (n: number, family: Family): string => `${temporarySetPrefix(family)}${n}`;
+
+/** What the names of sets begin with that exist only while another one is made anew. */
+export const temporarySetPrefix = (family: Family): string => `cali${family}t`;
 
 /** True for the name of an IP set that we, or an older Felix, made. */
 export const isOwnSet = (name: string, family: Family): boolean =>

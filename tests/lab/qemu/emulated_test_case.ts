@@ -1,0 +1,44 @@
+import assert from "node:assert/strict";
+import { runOk } from "../../../lib/process.ts";
+import { emulate, emulationMissing } from "./machine.ts";
+
+const root = new URL("../../..", import.meta.url).pathname;
+
+/** What a test runs in the emulated machine. */
+export interface EmulatedCase {
+  /** A sentence of behaviour. */
+  name: string;
+  /** Kernel module to load first. */
+  module: string;
+  /** Program that runs inside, from the repository's root; its argument is the bundle of an emulated host. */
+  program: string;
+  /** Lines `ok …` that it prints when all is well. */
+  parts: number;
+}
+
+/** Declares a test that boots the emulated machine; left out, with the reason in its name, where that is not possible. */
+export async function emulatedTest({ name, module, program, parts }: EmulatedCase): Promise<void> {
+  const missing = await emulationMissing();
+  Deno.test({
+    name: `${name}${missing ? ` (${missing})` : ""}`,
+    ignore: missing !== undefined,
+    fn: async () => {
+      const agent = await bundle(`${root}tests/lab/qemu/host.ts`, `${module}-host`);
+      const inside = await bundle(`${root}${program}`, module);
+      const script = `export NO_COLOR=1; modprobe ${module} && deno run -A --no-check --no-lock ${inside} ${agent}`;
+      const path = `PATH=${Deno.execPath().replace(/\/[^/]*$/, "")}:$PATH`;
+      const { code, output } = await emulate(`${path}; ${script}`, 240_000);
+      assert.equal(code, 0, output.slice(-6000));
+      assert.equal(output.match(/^ok /gm)?.length, parts, output.slice(-6000));
+    },
+  });
+}
+
+/** Modules one by one are slow to load in there; a bundle is one file. */
+async function bundle(entry: string, name: string): Promise<string> {
+  const output = `${root}build/emulated/${name}.js`;
+  await runOk(Deno.execPath(), ["bundle", "--quiet", "--platform", "deno", "-o", output, entry], {
+    timeoutMs: 120_000,
+  });
+  return output;
+}
