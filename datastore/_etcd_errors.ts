@@ -73,6 +73,11 @@ type Parts = Omit<ConstructorParameters<typeof Problem>[0], "where">;
 
 const said = (pattern: RegExp) => ({ details }: CallFailure) => pattern.test(details);
 
+/** A connection stood and was closed under us: the words of Node's sockets, of grpc-js and of rustls. */
+const brokeOff = said(
+  /\b(EPIPE|ECONNRESET|ECONNABORTED)\b|broken pipe|reset by peer|connection dropped|close_notify|socket (hang up|disconnected)/i,
+);
+
 /** First match wins. */
 const rows: [(f: CallFailure) => boolean, (details: string, context: CallContext) => Parts][] = [
   [said(/invalid user ID or password/), () => ({
@@ -122,8 +127,9 @@ const rows: [(f: CallFailure) => boolean, (details: string, context: CallContext
     todo: "Check that it runs and has a leader (etcdctl endpoint status)",
   })],
   // grpc-js says "internal" when the connection broke under a call; etcd itself does not use it.
-  // With TLS 1.3 a server refuses a client certificate when the connection stands already; its alert may be lost.
-  [({ code }) => code === Status.internal, (details, { endpoint }) => ({
+  // With TLS 1.3 a server refuses a client certificate when the connection stands already; its alert may be lost. What is
+  // left then is our write into, or our read from, a connection the other side closed: a server that is not there refuses.
+  [(f) => f.code === Status.internal || brokeOff(f), (details, { endpoint }) => ({
     code: "unavailable",
     what: `connection to etcd broke: ${details}`,
     todo: "Check that etcd runs there, that the endpoint's scheme and port are etcd's" +

@@ -19,6 +19,14 @@ Deno.test("etcd's sentences become codes with endpoint and what to do", () => {
     [Status.unavailable, "etcdserver: no leader", "unavailable", /no leader/],
     [Status.internal, "Received RST_STREAM with code 2", "unavailable", /connection to etcd broke/],
     [Status.resourceExhausted, "etcdserver: mvcc: database space exceeded", "unavailable", /database is full/],
+    [
+      Status.unavailable,
+      "No connection established. Last error: write EPIPE",
+      "unavailable",
+      /connection to etcd broke/,
+    ],
+    [Status.unavailable, "Connection dropped", "unavailable", /connection to etcd broke/],
+    [Status.unavailable, "Last error: read ECONNRESET", "unavailable", /connection to etcd broke/],
     [Status.unavailable, "invalid peer certificate: UnknownIssuer", "unavailable", /not trusted/],
     [Status.unavailable, "received fatal alert: BadCertificate", "unauthorized", /client certificate/],
     [
