@@ -3,7 +3,7 @@ import { isObject } from "../../lib/json64.ts";
 import { type Block, isCooling } from "../../ipam/block.ts";
 import { encapsulationTo } from "../../ipam/pools/encapsulation.ts";
 import type { Pool } from "../../ipam/pools/pool.ts";
-import { routeOwner, type RouteSettings } from "../../ipam/pools/route_owner.ts";
+import { routeOwner, type RouteSettings, standsIn } from "../../ipam/pools/route_owner.ts";
 import type { ClusterRoute } from "../desired.ts";
 import type { ResolvedNodes } from "./cluster_nodes.ts";
 
@@ -49,9 +49,11 @@ export function clusterRoute({ dst, node }: Owned, context: RouteContext): Clust
   const pool = pools.find((p) => contains(p.cidr, dst));
   if (!pool || routeOwner(pool, owner) !== "agent") return undefined;
   const host = remote.address[dst.v]?.ip;
-  switch (encapsulationTo(pool, nodes.own?.address[dst.v]?.cidr, host)) {
+  const subnet = nodes.own?.address[dst.v]?.cidr;
+  switch (encapsulationTo(pool, subnet, host)) {
     case "none":
-      return host && { dst, by: "direct", via: host };
+      if (!host || (standsIn(owner) && !(subnet && contains(subnet, host)))) return undefined;
+      return { dst, by: "direct", via: host };
     case "ipip":
       return host?.v === 4 ? { dst, by: "ipip", via: host } : undefined;
     case "vxlan": {

@@ -43,6 +43,7 @@ Deno.test("a block is reached as its pool says: the VTEP, the node itself, or no
       ["10.2.3.0/26", "far"],
       ["10.3.2.0/26", "near"],
       ["10.4.2.0/26", "near"],
+      ["10.4.3.0/26", "far"],
       ["fd00:1::2:0/122", "near"],
       ["10.1.1.0/26", "own"],
       ["10.1.9.0/26", "stranger"],
@@ -53,12 +54,14 @@ Deno.test("a block is reached as its pool says: the VTEP, the node itself, or no
       "10.2.2.0/26 direct 192.0.2.2",
       "10.2.3.0/26 vxlan 10.1.3.0",
       "10.3.2.0/26 ipip 192.0.2.2",
+      "10.4.2.0/26 direct 192.0.2.2",
       "fd00:1::2:0/122 vxlan fd00:1::2:0",
     ],
   );
   assert.deepEqual(routesOf([["10.4.2.0/26", "far"]], context({ owner: { felix: "Enabled", birdRuns: true } })), [
     "10.4.2.0/26 direct 198.51.100.3",
   ]);
+  assert.deepEqual(routesOf([["10.4.2.0/26", "near"]], context({ owner: { birdRuns: true } })), [], "BIRD's");
 });
 
 Deno.test("a VTEP's own address lies on the tunnel itself; a host's address never goes into one", () => {

@@ -22,9 +22,10 @@ export interface RouteSettings {
  *
  * VXLAN is always the agent's. IPIP is the agent's when either setting gives it to somebody: upstream BIRD 2 has no route
  * attribute for a tunnel. Unencapsulated routes are the agent's when FelixConfiguration says so, else BIRD's when
- * BGPConfiguration says so. Both settings against it = nobody.
- * DIFFERS: in Calico both write the route where the two settings overlap, and with IPIP in BGPConfiguration its own fork of
- * BIRD does it (confd bgp_processor.go, felix config_params.go).
+ * BGPConfiguration says so. On a node without BIRD they are the agent's unless FelixConfiguration says otherwise. Both
+ * settings against it = nobody.
+ * DIFFERS: in Calico both write the route where the two settings overlap, with IPIP in BGPConfiguration its own fork of
+ * BIRD does it (confd bgp_processor.go, felix config_params.go), and without BIRD nobody writes unencapsulated ones.
  *
  * @param pool undefined for a block outside every pool (its pool was deleted): BIRD's filter ends in accept, so it is BIRD's.
  */
@@ -35,9 +36,15 @@ export function routeOwner(pool: PoolEncapsulation | undefined, settings: RouteS
   const bgp = meaning(settings.bgp, "EnabledNoEncapOnly");
   if (kind === "vxlan") return "agent";
   if (kind === "ipip") return felix.ipip || bgp.ipip ? "agent" : "nobody";
-  if (felix.none) return "agent";
+  if (felix.none || standsIn(settings)) return "agent";
   return bgp.none && settings.birdRuns ? "bird" : "nobody";
 }
+
+/**
+ * True when unencapsulated routes are the agent's only because there is no BIRD and nobody said whose they are. It makes them
+ * to nodes of its own subnet; what routers reach beyond it is the routers' affair.
+ */
+export const standsIn = ({ felix, birdRuns }: RouteSettings): boolean => !birdRuns && felix === undefined;
 
 /**
  * True when the two settings do not fit together: both programs, or none, would write one kind of route in Calico. The

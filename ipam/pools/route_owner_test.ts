@@ -34,8 +34,10 @@ Deno.test("settings that both claim a route give it to one; settings that both l
   );
 });
 
-Deno.test("without BIRD nobody programs unencapsulated routes unless the agent is told to", () => {
-  equal(owners({ birdRuns: false }), "agent agent nobody nobody");
+Deno.test("without BIRD the agent programs unencapsulated routes unless it is told not to", () => {
+  equal(owners({ birdRuns: false }), "agent agent agent nobody");
+  equal(owners({ birdRuns: false, felix: "EnabledIPIPOnly" }), "agent agent nobody nobody");
+  equal(owners({ birdRuns: false, felix: "Disabled" }), "agent nobody nobody nobody");
   equal(owners({ birdRuns: false, felix: "Enabled" }), "agent agent agent nobody");
 });
 

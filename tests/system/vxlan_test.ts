@@ -172,7 +172,6 @@ const steps: Record<string, (overlay: Overlay, pods: OverlayPod[]) => Promise<vo
     pods,
   ) {
     const [one, two] = pods as [OverlayPod, OverlayPod];
-    await overlay.patch("felixconfiguration", "default", { programClusterRoutes: "Enabled" });
     for (const pool of ["default-ipv4-ippool", "default-ipv6-ippool"]) {
       await overlay.patch("ippool", pool, { vxlanMode: "Never" });
     }
