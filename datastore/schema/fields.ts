@@ -1,7 +1,8 @@
 import { isObject } from "../../lib/json64.ts";
 import type { FieldProblem } from "../../lib/problem.ts";
 import { tryParseCidr } from "../../lib/ip.ts";
-import type { Field, Members, Mismatch, ObjectOf } from "./schema.ts";
+import { integerSchema, listSchema, mapSchema, objectSchema, orNull, textSchema, withDefault } from "./_json_schema.ts";
+import type { Field, JsonSchema, Members, Mismatch, ObjectOf } from "./schema.ts";
 
 /** A rule on one value that Calico's client checks by a struct tag. `ok` gets a value that is not empty. */
 export interface Tag<T> {
@@ -86,6 +87,7 @@ export function nullable<T>(field: Field<T>): Field<T | null> {
     blank: () => null,
     check: (value, path, problems) => value === null || field.check(value, path, problems),
     checkTags: (value, name, problems) => value === null || field.checkTags(value, name, problems),
+    schema: () => orNull(field.schema()),
   };
 }
 
@@ -95,6 +97,7 @@ export function scalar<T>(parts: {
   /** The canonical value, or undefined when it cannot be read; `wanted` names the type for the message. */
   read(value: unknown): T | undefined;
   wanted: string;
+  schema: JsonSchema;
   check?(value: T, path: string, problems: FieldProblem[]): void;
 }, options: FieldOptions<T> = {}): Field<T, "nonzero"> {
   return {
@@ -116,6 +119,7 @@ export function scalar<T>(parts: {
       if (runTags(options, subject as T, name, problems, parts.blank === "" ? "" : undefined)) return;
       runRules(options, value as T, problems);
     },
+    schema: () => withDefault(parts.schema, options.default),
     unknown: () => [],
   };
 }
@@ -126,6 +130,7 @@ export function text(options: TextOptions = {}): Field<string, "nonzero"> {
     blank: "",
     wanted: "string",
     read: (value) => (typeof value === "string" ? value : undefined),
+    schema: textSchema(options),
     check: (value, path, problems) => checkText(value, path, problems, options),
   }, options);
   return { ...field, text: true };
@@ -136,6 +141,7 @@ export function flag(options: FieldOptions<boolean> = {}): Field<boolean, "nonze
   return scalar({
     blank: false,
     wanted: "bool",
+    schema: { type: "boolean" },
     read: (value) => (typeof value === "boolean" ? value : undefined),
   }, options);
 }
@@ -145,6 +151,7 @@ export function number(options: FieldOptions<number> = {}): Field<number, "nonze
   const field = scalar({
     blank: 0,
     wanted: "float64",
+    schema: { type: "number" },
     read: (value) => (typeof value === "number" || typeof value === "bigint" ? Number(value) : undefined),
   }, options);
   return { ...field, float: true };
@@ -158,6 +165,7 @@ export function integer(options: IntegerOptions = {}): Field<number, "nonzero"> 
     wanted: "int",
     read: (value) =>
       typeof value === "number" && Number.isInteger(value) && value >= least && value <= greatest ? value : undefined,
+    schema: integerSchema(options),
     check: (value, path, problems) => checkInteger(value, path, problems, options),
   }, options);
 }
@@ -167,6 +175,7 @@ export function integer64(options: FieldOptions<number | bigint> = {}): Field<nu
   return scalar<number | bigint>({
     blank: 0,
     wanted: "int64",
+    schema: { type: "integer", format: "int64" },
     read: (value) =>
       Number.isSafeInteger(value) || typeof value === "bigint" && BigInt.asIntN(64, value) === value
         ? (value as number | bigint)
@@ -176,7 +185,7 @@ export function integer64(options: FieldOptions<number | bigint> = {}): Field<nu
 
 /** A value that nobody looks into. */
 export function anything(options: FieldOptions<unknown> = {}): Field<unknown, "nonzero"> {
-  return scalar<unknown>({ blank: undefined, wanted: "any", read: (value) => value }, options);
+  return scalar<unknown>({ blank: undefined, wanted: "any", schema: {}, read: (value) => value }, options);
 }
 
 /** A list of `item`. */
@@ -210,6 +219,7 @@ export function list<T>(item: Field<T>, options: ListOptions<T> = {}): Field<T[]
       for (const [i, v] of items(value).entries()) item.checkTags(v, `${name}[${i}]`, problems, true);
       runRules(options, value as T[], problems);
     },
+    schema: () => withDefault(listSchema(item, options as ListOptions<never>), options.default),
     unknown: (value, path) => items(value).flatMap((v, i) => item.unknown(v, `${path}[${i}]`)),
   };
 }
@@ -248,6 +258,7 @@ export function map<T>(item: Field<T>, options: ObjectOptions<Record<string, T>>
       for (const [k, v] of entries(value)) item.checkTags(v, `${name}[${k}]`, problems);
       runRules(options, value as Record<string, T>, problems);
     },
+    schema: () => withDefault(mapSchema(item, options as ObjectOptions<never>), options.default),
     unknown: (value, path) => entries(value).flatMap(([k, v]) => item.unknown(v, `${path}.${k}`)),
   };
 }
@@ -277,6 +288,7 @@ export function object<M extends Members>(
       for (const [k, field] of rows) field.checkTags(value[k], field.goName ?? goNameOf(k), problems);
       runRules(options, value as ObjectOf<M>, problems);
     },
+    schema: () => withDefault(objectSchema(rows, options as ObjectOptions<never>), options.default),
     unknown: (value, path) =>
       isObject(value)
         ? Object.entries(value).flatMap(([k, v]) => known.get(k)?.unknown(v, join(path, k)) ?? [join(path, k)])

@@ -11,6 +11,11 @@ export type Protocol = number | string;
 /** A DSCP value: 0-63, or a name such as `EF`. */
 export type Dscp = number | string;
 
+const ports = { type: ["integer", "string"], maximum: 65535, examples: [443, "8000:8080", "http"] };
+const protocols = { type: ["integer", "string"], maximum: 255, examples: ["TCP", 132] };
+const dscps = { type: ["integer", "string"], maximum: 255, examples: ["EF", 46] };
+const asNumbers = { type: ["integer", "string"], maximum: 0xffff_ffff, examples: [64512, "1.5"] };
+
 /** A Go duration (`90s`), kept in its canonical form (`1m30s`). */
 export function duration(
   options: FieldOptions<string> & { pattern?: Pattern } = {},
@@ -18,6 +23,7 @@ export function duration(
   return scalar({
     blank: "",
     wanted: "duration",
+    schema: { type: "string", format: "duration", examples: ["90s"] },
     read(value) {
       const ns = typeof value === "string" ? parseDuration(value) : undefined;
       return ns === undefined ? undefined : canonicalDuration(ns);
@@ -35,12 +41,12 @@ export function duration(
  * Source: Calico api/pkg/lib/numorstring/port.go.
  */
 export function port(options: FieldOptions<Port> = {}): Field<Port, "nonzero"> {
-  return scalar<Port>({ blank: 0, wanted: "port", read: readPort }, { rules: checkPort, ...options });
+  return scalar<Port>({ blank: 0, wanted: "port", schema: ports, read: readPort }, { rules: checkPort, ...options });
 }
 
 /** A protocol. A string of digits becomes the number. */
 export function protocol(options: FieldOptions<Protocol> = {}): Field<Protocol, "nonzero"> {
-  return scalar<Protocol>({ blank: 0, wanted: "protocol", read: readUint8OrText }, {
+  return scalar<Protocol>({ blank: 0, wanted: "protocol", schema: protocols, read: readUint8OrText }, {
     rules: checkProtocol,
     ...options,
   });
@@ -48,14 +54,14 @@ export function protocol(options: FieldOptions<Protocol> = {}): Field<Protocol, 
 
 /** A DSCP value. */
 export function dscp(options: FieldOptions<Dscp> = {}): Field<Dscp, "nonzero"> {
-  return scalar<Dscp>({ blank: "", wanted: "DSCP", read: readUint8OrText }, options);
+  return scalar<Dscp>({ blank: "", wanted: "DSCP", schema: dscps, read: readUint8OrText }, options);
 }
 
 /** Kubernetes' IntOrString. */
 export function intOrText(): Field<number | string, "nonzero"> {
   const read = (value: unknown) =>
     typeof value === "string" || Number.isInteger(value) ? (value as number | string) : undefined;
-  return scalar<number | string>({ blank: 0, wanted: "int or string", read });
+  return scalar<number | string>({ blank: 0, wanted: "int or string", schema: { type: ["integer", "string"] }, read });
 }
 
 /** Least and greatest value of Go's int32. */
@@ -63,7 +69,7 @@ export const int32: [number, number] = [-(2 ** 31), 2 ** 31 - 1];
 
 /** An AS number of 32 bits. `"1.5"` (high and low 16 bits) becomes 65541. */
 export function asNumber(options: FieldOptions<number> = {}): Field<number, "nonzero"> {
-  return scalar<number>({ blank: 0, wanted: "AS number", read: readAsNumber }, options);
+  return scalar<number>({ blank: 0, wanted: "AS number", schema: asNumbers, read: readAsNumber }, options);
 }
 
 function checkPort(value: Port, refuse: Refuse): void {

@@ -1,3 +1,4 @@
+import type { Json } from "../../lib/json64.ts";
 import type { FieldProblem } from "../../lib/problem.ts";
 
 /**
@@ -47,11 +48,16 @@ export interface Field<T = unknown, P extends Presence = Presence> {
    * @param evenEmpty an empty text counts as a value too: in a list, or where it was given on purpose.
    */
   checkTags(value: unknown, name: string, problems: FieldProblem[], evenEmpty?: boolean): void;
+  /** What a valid value looks like, in JSON Schema's words (OpenAPI 3.1): types, limits, allowed values, defaults. */
+  schema(): JsonSchema;
   /** JSON paths of members that the schema does not know. */
   unknown(value: unknown, path: string): string[];
   /** Only for the type checker. */
   readonly valueType?: T;
 }
+
+/** A JSON Schema of draft 2020-12. */
+export type JsonSchema = { [word: string]: Json };
 
 /** A table of members. */
 export type Members = Record<string, Field>;
