@@ -2,11 +2,21 @@ import { type Clock, rfc3339, systemClock } from "../lib/clock.ts";
 import { type Json, parseJson, sameJson } from "../lib/json64.ts";
 import { isProblem, Problem } from "../lib/problem.ts";
 import { decodeResource, encodeResource, isUndecodable, readResource, type Undecodable } from "./codec.ts";
+import { type Author, historyKey, withChange } from "./history.ts";
 import { kindPrefix, resourceKey } from "./keys.ts";
 import { type Action, apiVersion, type Kind, type Metadata, type Needs, type Resource } from "./kind.ts";
 import { kindByName } from "./kinds/index.ts";
 import { alreadyExists, doesNotExist, identify, invalid, updateConflict } from "./problems.ts";
-import { Compacted, type Compare, type KeyValue, prefixRange, type Snapshot, type Store, type Write } from "./store.ts";
+import {
+  Compacted,
+  type Compare,
+  type KeyValue,
+  prefixRange,
+  type Snapshot,
+  type Store,
+  type Txn,
+  type Write,
+} from "./store.ts";
 import { prepare, validate } from "./validation.ts";
 
 /** What Resources needs from outside. */
@@ -14,6 +24,8 @@ export interface ResourcesOptions {
   clock?: Clock;
   /** Makes the uid of a new object. Default: a random UUID. */
   uuid?: () => string;
+  /** Who writes: every change is put into the object's history by the same transaction. Absent = no history is kept. */
+  author?: Author;
 }
 
 /** A list at one revision. `undecodable` are the values that could not be read. */
@@ -40,10 +52,13 @@ const tries = 5;
 export class Resources {
   readonly #clock: Clock;
   readonly #uuid: () => string;
+  /** Undefined also for a user who may not write histories: that is no reason to change nothing. */
+  #author: Author | undefined;
 
   constructor(readonly store: Store, options: ResourcesOptions = {}) {
     this.#clock = options.clock ?? systemClock;
     this.#uuid = options.uuid ?? (() => crypto.randomUUID());
+    this.#author = options.author;
   }
 
   /** Stores a new object and answers it as stored. The argument is not changed. */
@@ -109,8 +124,7 @@ export class Resources {
       if (!current) throw doesNotExist(id);
       if (resourceVersion && resourceVersion !== String(current.revision)) throw updateConflict(id);
       judge(needs, seen);
-      const own = { key, revision: current.revision };
-      const done = await this.#commit([own, ...compares(needs, seen)], { delete: key });
+      const done = await this.#commit(current, compares(needs, seen), { delete: key });
       if (done.revision !== undefined) return lastState(kind, current, { name, namespace });
       if (!done.current) throw doesNotExist(id);
     }
@@ -185,10 +199,9 @@ export class Resources {
     metadata.creationTimestamp ||= rfc3339(this.#clock.now());
     const value = encodeResource(resource);
     if (stored && sameJson(parseJson(stored.value), parseJson(value))) return old;
-    const own = { key, revision: stored?.revision ?? 0n };
-    const done = await this.#commit([own, ...compares(needs, seen)], { put: key, value });
+    const done = await this.#commit(stored, compares(needs, seen), { put: key, value });
     if (done.revision !== undefined) return read(kind, { key, value, revision: done.revision }, "get");
-    return stillAs(own.revision, done.current, id);
+    return stillAs(stored?.revision ?? 0n, done.current, id);
   }
 
   /** An object's value and what its write depends on, at one revision. Ranges may be long, so they are read in pages. */
@@ -208,21 +221,55 @@ export class Resources {
   }
 
   /**
-   * Commits one write, or answers what its key holds. A lost answer leaves the outcome open: the same transaction is
-   * sent once more, and when it then meets its own write, that one counts.
+   * Commits one write of an object that is still as `stored`, with its line of history, or answers what its key holds.
+   * A lost answer leaves the outcome open: the same transaction is sent once more, and when it then meets its own
+   * write, that one counts.
    */
-  async #commit(compare: Compare[], write: Write): Promise<{ revision?: bigint; current?: KeyValue }> {
+  async #commit(
+    stored: KeyValue | undefined,
+    more: Compare[],
+    write: Write,
+  ): Promise<{ revision?: bigint; current?: KeyValue }> {
     const key = "put" in write ? write.put : write.delete;
+    const line = await this.#historyLine(stored, write);
+    const txn = {
+      compare: [{ key, revision: stored?.revision ?? 0n }, ...more, ...line?.compare ?? []],
+      write: [write, ...line?.write ?? []],
+      onConflict: [key],
+    };
     for (let doubt = false;; doubt = true) {
       try {
-        const result = await this.store.txn({ compare, write: [write], onConflict: [key] });
+        const result = await this.store.txn(txn);
         if (result.committed) return { revision: result.revision };
         const current = result.current.get(key);
         const ours = "put" in write ? current?.value === write.value : !current;
         return doubt && ours ? { revision: current?.revision ?? result.revision } : { current };
       } catch (error) {
+        if (line && isProblem(error, "unauthorized")) {
+          this.#author = undefined;
+          return await this.#commit(stored, more, write);
+        }
         if (doubt || !isProblem(error, "unavailable")) throw error;
       }
+    }
+  }
+
+  /** What a write adds to its transaction; undefined when no history is kept. */
+  async #historyLine(stored: KeyValue | undefined, write: Write): Promise<Pick<Txn, "compare" | "write"> | undefined> {
+    if (!this.#author) return undefined;
+    const [objectKey, value] = "put" in write ? [write.put, write.value] : [write.delete];
+    const key = historyKey(objectKey);
+    try {
+      const history = await this.store.get(key);
+      const change = { at: rfc3339(this.#clock.now()), by: this.#author, value };
+      return {
+        compare: [{ key, revision: history?.revision ?? 0n }],
+        write: [{ put: key, value: withChange(history, stored, change) }],
+      };
+    } catch (error) {
+      if (!isProblem(error, "unauthorized")) throw error;
+      this.#author = undefined;
+      return undefined;
     }
   }
 }
