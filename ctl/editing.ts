@@ -8,8 +8,8 @@ import { badInput, type Call } from "./command.ts";
 import type { Host } from "./host.ts";
 import { documentsIn, InvalidInput } from "./input.ts";
 import { lineDiff } from "./line_diff.ts";
-import { conflicts, merge, patchBetween } from "./merge.ts";
-import { refuseForeign } from "./refusal.ts";
+import { conflicts, merge, patchBetween } from "../lib/json_merge.ts";
+import { refuseForeign } from "../datastore/foreign.ts";
 import { yamlText } from "./yaml_text.ts";
 
 /** Times that a change of somebody else meanwhile is joined with ours. */

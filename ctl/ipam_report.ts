@@ -4,7 +4,8 @@ import type { IPReservation } from "../datastore/kinds/ip_reservation.ts";
 import { attributeOf, type Block, handleOf, ordinalAt } from "../ipam/block.ts";
 import { coldReader, type View, viewOf } from "../ipam/view.ts";
 import type { Call } from "./command.ts";
-import { blockOf, type PoolUsage, usageOf, usageRow } from "./ipam_usage.ts";
+import { blockOf, type PoolUsage, usageOf } from "../ipam/usage.ts";
+import { usageRow } from "./ipam_usage.ts";
 import { boxTable } from "./table.ts";
 
 /** What `ipam show` prints, by its flags. @returns the exit code. */

@@ -5,7 +5,7 @@ import { type Call, type Command, commonFlags, type FlagValues, parseArguments }
 import { commands } from "./commands/index.ts";
 import { connectionOptions, MissingConfig } from "./config.ts";
 import { commandHelp, overview } from "./help.ts";
-import { nearest } from "./nearest.ts";
+import { nearest } from "../lib/nearest.ts";
 import { processSurroundings } from "./process_surroundings.ts";
 import type { Surroundings } from "./surroundings.ts";
 import { checkVersion } from "./version_check.ts";

@@ -7,7 +7,7 @@ import { Resources } from "../datastore/resources.ts";
 import { type KeyValue, prefixRange, type Store } from "../datastore/store.ts";
 import { badInput, type Call } from "./command.ts";
 import { newObject } from "./commands/create.ts";
-import { refuseForeign } from "./refusal.ts";
+import { refuseForeign } from "../datastore/foreign.ts";
 import { deciderWords } from "./why_text.ts";
 import { forEach, objectsOf, report } from "./writing.ts";
 

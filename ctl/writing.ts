@@ -4,7 +4,7 @@ import { kindByName, kindByWord, kinds } from "../datastore/kinds/index.ts";
 import { apiVersion } from "../datastore/kind.ts";
 import { identify } from "../datastore/problems.ts";
 import { badInput, type Call, type Flag } from "./command.ts";
-import { nearest } from "./nearest.ts";
+import { nearest } from "../lib/nearest.ts";
 import { type Document, InvalidInput, readDocuments } from "./input.ts";
 
 /** Flags of commands that read objects from files. */

@@ -1,7 +1,7 @@
 import type { Command } from "../command.ts";
 import { preview } from "../preview.ts";
 import { fileFlags, forEach, objectsOf, report } from "../writing.ts";
-import { refuseForeign } from "../refusal.ts";
+import { refuseForeign } from "../../datastore/foreign.ts";
 import { initialize, newObject } from "./create.ts";
 
 /** `apply`: stores objects, new or not. */

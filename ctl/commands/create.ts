@@ -3,7 +3,7 @@ import type { Resource } from "../../datastore/kind.ts";
 import type { Resources } from "../../datastore/resources.ts";
 import { ensureInitialized } from "../../datastore/cluster.ts";
 import type { Call, Command } from "../command.ts";
-import { refuseForeign } from "../refusal.ts";
+import { refuseForeign } from "../../datastore/foreign.ts";
 import { fileFlags, forEach, objectsOf, report } from "../writing.ts";
 
 /** `create`: stores objects that do not exist yet. */

@@ -1,7 +1,7 @@
 import { messageOf } from "../../lib/problem.ts";
 import type { Command } from "../command.ts";
 import { fileFlags, forEach, hint, objectsOf } from "../writing.ts";
-import { refuseForeign } from "../refusal.ts";
+import { refuseForeign } from "../../datastore/foreign.ts";
 
 /** `delete`: removes objects, and with a pool or node what it holds. */
 export const remove: Command = {

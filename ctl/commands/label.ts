@@ -1,6 +1,6 @@
 import { isProblem, Problem } from "../../lib/problem.ts";
 import { badInput, type Call, type Command } from "../command.ts";
-import { refuseForeign } from "../refusal.ts";
+import { refuseForeign } from "../../datastore/foreign.ts";
 import { named, placeInNamespace } from "../writing.ts";
 
 /** `label`: sets or removes one label of an object. */

@@ -4,9 +4,9 @@ import { readResource, shapeResource, unknownMembers } from "../../datastore/cod
 import { apiVersion, type Resource } from "../../datastore/kind.ts";
 import { kindByName } from "../../datastore/kinds/index.ts";
 import { badInput, type Call, type Command } from "../command.ts";
-import { refuseUnknown } from "../input.ts";
-import { merge } from "../merge.ts";
-import { refuseForeign } from "../refusal.ts";
+import { refuseUnknown } from "../../datastore/unknown_members.ts";
+import { merge } from "../../lib/json_merge.ts";
+import { refuseForeign } from "../../datastore/foreign.ts";
 import { named, placeInNamespace } from "../writing.ts";
 
 /** `patch`: changes members of a stored object. */

@@ -3,7 +3,7 @@ import type { Resource } from "../../datastore/kind.ts";
 import type { Resources } from "../../datastore/resources.ts";
 import type { Call, Command } from "../command.ts";
 import { fileFlags, forEach, hint, objectsOf, type Outcome } from "../writing.ts";
-import { refuseForeign } from "../refusal.ts";
+import { refuseForeign } from "../../datastore/foreign.ts";
 import { initialize, newObject } from "./create.ts";
 
 /** `replace`: stores objects that exist. */

@@ -1,4 +1,4 @@
-import { isObject, type Json, sameJson } from "../lib/json64.ts";
+import { isObject, type Json, sameJson } from "./json64.ts";
 
 /**
  * Lays a patch over a value: RFC 7386, which for Calico's objects is what Kubernetes' strategic merge does, as no list of

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import type { Json } from "../lib/json64.ts";
-import { conflicts, merge, patchBetween } from "./merge.ts";
+import type { Json } from "./json64.ts";
+import { conflicts, merge, patchBetween } from "./json_merge.ts";
 
 /** Objects without null members, which a patch cannot say. */
 const anyObject = fc.letrec((tie) => ({

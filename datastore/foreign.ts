@@ -1,5 +1,5 @@
-import { identify, notSupported } from "../datastore/problems.ts";
-import type { Resource } from "../datastore/kind.ts";
+import { identify, notSupported } from "./problems.ts";
+import type { Resource } from "./kind.ts";
 
 /** Writing commands, with what calicoctl calls them when it refuses one. */
 const operations = {
