@@ -4,7 +4,7 @@ import type { Resource } from "../datastore/kind.ts";
 import type { Node } from "../datastore/kinds/node.ts";
 import type { Changes } from "../datastore/mirror.ts";
 import { isObject, type Json, parseJson, sameJson, writeJson } from "../lib/json64.ts";
-import type { Batch, KubernetesObject } from "./reflector.ts";
+import type { Batch, KubernetesObject } from "../datastore/kubernetes/reflector.ts";
 import type { Have, Step } from "./step.ts";
 import type { Sync } from "./sync.ts";
 

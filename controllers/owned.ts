@@ -3,7 +3,7 @@ import { kindPrefix, resourceKey } from "../datastore/keys.ts";
 import type { Metadata, Resource } from "../datastore/kind.ts";
 import { type NetworkPolicy, storedPolicyName, storedPolicyOf } from "../datastore/kubernetes/network_policy.ts";
 import { type LabelledObject, profileOfNamespace, profileOfServiceAccount } from "../datastore/kubernetes/profile.ts";
-import type { Batch, KubernetesObject } from "./reflector.ts";
+import type { Batch, KubernetesObject } from "../datastore/kubernetes/reflector.ts";
 import { type Have, problemsAnnotation, type Step, stepTo } from "./step.ts";
 import type { Sync } from "./sync.ts";
 

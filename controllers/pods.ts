@@ -5,7 +5,7 @@ import { type Pod, podLabels } from "../datastore/kubernetes/pod.ts";
 import type { Changes } from "../datastore/mirror.ts";
 import { sameIp, tryParseCidrOrIp } from "../lib/ip.ts";
 import { sameJson } from "../lib/json64.ts";
-import type { Batch, KubernetesObject } from "./reflector.ts";
+import type { Batch, KubernetesObject } from "../datastore/kubernetes/reflector.ts";
 import type { Have, Step } from "./step.ts";
 import { idOf, type Sync } from "./sync.ts";
 

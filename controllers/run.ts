@@ -12,7 +12,7 @@ import { terms } from "./election.ts";
 import { nodeSync } from "./nodes.ts";
 import { namespaceSync, policySync, serviceAccountSync } from "./owned.ts";
 import { podSync } from "./pods.ts";
-import { type Api, Reflector } from "./reflector.ts";
+import { type Api, Reflector } from "../datastore/kubernetes/reflector.ts";
 import { removeStaleNode } from "./stale_nodes.ts";
 import type { Sync } from "./sync.ts";
 import { Worker } from "./worker.ts";

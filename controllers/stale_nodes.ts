@@ -5,7 +5,7 @@ import type { Resources } from "../datastore/resources.ts";
 import { Allocator } from "../ipam/commit.ts";
 import { removeNode } from "../ipam/removal.ts";
 import { coldReader } from "../ipam/view.ts";
-import type { Api } from "./reflector.ts";
+import type { Api } from "../datastore/kubernetes/reflector.ts";
 
 /** What a removal works with. */
 export interface RemovalParts {

@@ -5,7 +5,7 @@ import { apiVersion, type Resource } from "../datastore/kind.ts";
 import { labelledNode, nodeSync } from "./nodes.ts";
 import { namespaceSync, policySync, serviceAccountSync } from "./owned.ts";
 import { podSync } from "./pods.ts";
-import type { KubernetesObject } from "./reflector.ts";
+import type { KubernetesObject } from "../datastore/kubernetes/reflector.ts";
 import { problemsAnnotation, stepTo } from "./step.ts";
 import type { Sync } from "./sync.ts";
 

@@ -1,5 +1,5 @@
 import type { Changes } from "../datastore/mirror.ts";
-import type { Batch, KubernetesObject } from "./reflector.ts";
+import type { Batch, KubernetesObject } from "../datastore/kubernetes/reflector.ts";
 import type { Have, Step } from "./step.ts";
 
 /** What one controller knows and decides, without I/O. Keys are those of etcd. */

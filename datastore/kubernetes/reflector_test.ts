@@ -1,7 +1,7 @@
 import { deepEqual, equal, ok } from "node:assert/strict";
-import { FakeClock } from "../lib/clock.ts";
-import { silentLog } from "../lib/log.ts";
-import { Problem } from "../lib/problem.ts";
+import { FakeClock } from "../../lib/clock.ts";
+import { silentLog } from "../../lib/log.ts";
+import { Problem } from "../../lib/problem.ts";
 import { type Batch, Reflector } from "./reflector.ts";
 
 const path = "/api/v1/pods";

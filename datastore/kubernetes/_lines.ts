@@ -1,4 +1,4 @@
-import { type Clock, withDeadline } from "../lib/clock.ts";
+import { type Clock, withDeadline } from "../../lib/clock.ts";
 
 /** How long a stream may be silent, and what that is then called. */
 export interface LineOptions {

@@ -1,9 +1,9 @@
-import { Backoff } from "../lib/backoff.ts";
-import { type Clock, withDeadline } from "../lib/clock.ts";
-import { isObject, type Json, parseJson } from "../lib/json64.ts";
-import type { Logger } from "../lib/log.ts";
-import { isProblem, messageOf, Problem } from "../lib/problem.ts";
-import type { PodMetadata } from "../datastore/kubernetes/pod.ts";
+import { Backoff } from "../../lib/backoff.ts";
+import { type Clock, withDeadline } from "../../lib/clock.ts";
+import { isObject, type Json, parseJson } from "../../lib/json64.ts";
+import type { Logger } from "../../lib/log.ts";
+import { isProblem, messageOf, Problem } from "../../lib/problem.ts";
+import type { PodMetadata } from "./pod.ts";
 import { linesOf } from "./_lines.ts";
 
 /** What every object of Kubernetes has. */
