@@ -45,6 +45,12 @@ export function keptAlive(granted: GrantedLease, deps: LeaseDeps): Lease {
   };
 }
 
+/** A lease that runs out by itself. */
+export function leftAlone(id: string): Lease {
+  const never = new AbortController().signal;
+  return { id, lost: never, [Symbol.asyncDispose]: () => Promise.resolve() };
+}
+
 async function renewUntilLost(
   granted: GrantedLease,
   deps: LeaseDeps,

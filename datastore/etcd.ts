@@ -12,7 +12,7 @@ import {
   watchRequest,
   type WireValue,
 } from "./_etcd_requests.ts";
-import { keptAlive } from "./_lease.ts";
+import { keptAlive, leftAlone } from "./_lease.ts";
 import { checkTxn, maxTxnOps } from "./_txn_limits.ts";
 import type { StoreOptions } from "./options.ts";
 import type {
@@ -152,10 +152,11 @@ class EtcdStore implements Store {
     });
   }
 
-  async lease(ttlS: number, options: CallOptions = {}): Promise<Lease> {
+  async lease(ttlS: number, options: CallOptions & { unattended?: boolean } = {}): Promise<Lease> {
     const lease = (method: string, request: unknown, more: CallOptions = {}) =>
       this.#connection.unary<{ ID: string; TTL: string }>("Lease", method, request, { readOnly: false, ...more });
     const { ID, TTL } = await lease("leaseGrant", { TTL: String(ttlS) }, options);
+    if (options.unattended) return leftAlone(ID);
     return keptAlive({
       id: ID,
       ttlS: Number(TTL),

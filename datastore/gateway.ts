@@ -83,7 +83,7 @@ class GatewayStore implements Store {
     yield* (await this.#store()).watch(range, from, options);
   }
 
-  async lease(ttlS: number, options?: CallOptions): Promise<Lease> {
+  async lease(ttlS: number, options?: CallOptions & { unattended?: boolean }): Promise<Lease> {
     return await (await this.#store()).lease(ttlS, options);
   }
 

@@ -1,5 +1,6 @@
 import { Clock, systemClock, withDeadline } from "../lib/clock.ts";
 import { Problem } from "../lib/problem.ts";
+import { leftAlone } from "./_lease.ts";
 import { checkTxn } from "./_txn_limits.ts";
 import { VersionedMap } from "./_versioned_map.ts";
 import {
@@ -142,10 +143,15 @@ export class MemoryStore implements Store {
     }
   }
 
-  async lease(ttlS: number, options?: CallOptions): Promise<Lease> {
+  async lease(ttlS: number, options: CallOptions & { unattended?: boolean } = {}): Promise<Lease> {
     await this.#call("leaseGrant", options);
     const id = String(this.#nextLease++);
     this.#leases.set(id, { keys: new Set() });
+    if (options.unattended) {
+      const over = this.#clock.sleep(ttlS * 1000, this.#closed.signal);
+      over.then(() => this.#dropLease(id), () => {}); // a closed store forgets its leases
+      return leftAlone(id);
+    }
     const lost = new AbortController();
     const stop = new AbortController();
     const loop = this.#keepAlive(id, ttlS * 1000, lost, AbortSignal.any([stop.signal, this.#closed.signal]));

@@ -120,7 +120,8 @@ export interface Store extends AsyncDisposable {
     from: bigint,
     options: { signal: AbortSignal; onState?: (s: WatchState) => void },
   ): AsyncGenerator<WatchBatch>;
-  lease(ttlS: number, options?: CallOptions): Promise<Lease>;
+  /** @param options.unattended nobody renews it: it ends after `ttlS` whatever becomes of us, and closing leaves it. */
+  lease(ttlS: number, options?: CallOptions & { unattended?: boolean }): Promise<Lease>;
   /** Cluster id, newest revision, and the server's version text. */
   status(options?: CallOptions): Promise<{ clusterId: string; revision: bigint; version: string }>;
   /** Round trips made so far, by kind ("range", "txn", …); for tests and the bench. */

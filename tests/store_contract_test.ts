@@ -338,6 +338,15 @@ const behaviours: Record<string, (subject: Subject, names: Names) => Promise<voi
     assert.equal(lease.lost.aborted, false);
   },
 
+  async "a lease that nobody attends outlives its closing and ends after its time"({ store }, { key }) {
+    const k = key();
+    const lease = await store.lease(2, { unattended: true });
+    await store.txn({ compare: [], write: [{ put: k, value: "here", lease: lease.id }] });
+    await lease[Symbol.asyncDispose]();
+    assert.equal((await store.get(k))?.value, "here");
+    await wait("the key to vanish", async () => await store.get(k) === undefined, { deadlineMs: 20_000 });
+  },
+
   async "a put with an unknown lease is refused"({ store }, { key }) {
     const put = store.txn({ compare: [], write: [{ put: key(), value: "", lease: "123456789" }] });
     await assert.rejects(put, (e) => isProblem(e, "not-found"));
