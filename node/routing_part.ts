@@ -1,6 +1,9 @@
 import { kernelFeatures } from "../kernel/features.ts";
 import { listRoutes, table } from "../kernel/rtnetlink/route.ts";
 import { RtSocket } from "../kernel/rtnetlink/socket.ts";
+import { Resources } from "../datastore/resources.ts";
+import type { Bird } from "../routing/bird.ts";
+import { reportNodeStatus } from "../routing/node_status_report.ts";
 import { runRouting } from "../routing/routing.ts";
 import { networkingBackend } from "./own_node.ts";
 import type { Shared } from "./parts.ts";
@@ -8,10 +11,10 @@ import type { Shared } from "./parts.ts";
 /** True when this node's routes are distributed by BIRD. */
 export const birdRuns = (settings: Shared["settings"]): boolean => networkingBackend(settings) === "bird";
 
-/** BGP, unless the backend says otherwise. @param dataplaneReady nothing is announced before it. */
+/** BGP, unless the backend says otherwise, and answers about it. @param dataplaneReady nothing is announced before it. */
 export function startRouting(shared: Shared, dataplaneReady: Promise<void> | undefined): Promise<void>[] {
   const { settings, mirror, node, clock, health, metrics, signal, runDir } = shared;
-  if (!birdRuns(settings)) return [];
+  if (!birdRuns(settings)) return [tellStatus(shared, undefined)];
   const routing = runRouting({
     ...{ mirror, node, clock, health, metrics, signal, dataplaneReady },
     log: shared.log.child("routing"),
@@ -21,7 +24,14 @@ export function startRouting(shared: Shared, dataplaneReady: Promise<void> | und
     leftRoutes,
     startedBy: settings.get("TORTIE_BIRD_STARTED_BY") === "systemd" ? "systemd" : "us",
   });
-  return [routing.done];
+  return [routing.done, tellStatus(shared, routing.bird)];
+}
+
+/** Answers CalicoNodeStatus objects. @param bird undefined = none runs here, which is told as well. */
+function tellStatus(shared: Shared, bird: Bird | undefined): Promise<void> {
+  const { mirror, store, node, clock, signal } = shared;
+  const resources = new Resources(store, { clock });
+  return reportNodeStatus({ mirror, resources, node, bird, clock, signal, log: shared.log.child("node status") });
 }
 
 /** Number of BIRD's routes in the kernel (RTPROT_BIRD). */

@@ -119,6 +119,7 @@ function pathsOf(dir: string, name: string, space: Namespace): RoutingPaths {
 /** Routing of a host, in this process. */
 export interface RunningRouting extends AsyncDisposable {
   routing: Routing;
+  mirror: Mirror;
   health: Health;
   logged: Record<string, unknown>[];
 }
@@ -143,6 +144,7 @@ export function startRouting(
   });
   return {
     routing,
+    mirror,
     health,
     logged,
     async [Symbol.asyncDispose]() {

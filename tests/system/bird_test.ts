@@ -3,6 +3,9 @@ import fc from "fast-check";
 import { Bird } from "../../routing/bird.ts";
 import { ask } from "../../routing/bird_control.ts";
 import { sealOf } from "../../routing/bird_config.ts";
+import { reportNodeStatus } from "../../routing/node_status_report.ts";
+import type { CalicoNodeStatus } from "../../datastore/kinds/calico_node_status.ts";
+import { Resources } from "../../datastore/resources.ts";
 import { systemClock } from "../../lib/clock.ts";
 import { silentLog } from "../../lib/log.ts";
 import { run } from "../../lib/process.ts";
@@ -12,12 +15,14 @@ import { type BirdInput, configurationOf } from "../cases/runners/_bird_input.ts
 import { anyCluster } from "./_bird_fuzz.ts";
 import { compareWithBird } from "./_bird_world.ts";
 import {
+  type BgpLab,
   established,
   giveBlock,
   keyOf,
   makeBgpLab,
   patiently,
   routeTo,
+  type RunningRouting,
   type SpeakerHost,
   startRouting,
   watchRoutes,
@@ -49,6 +54,7 @@ Deno.test("nodes of a mesh exchange their blocks, and a restart of routing chang
       }
     }
     assert.deepEqual((await third.routing.status()).counts, { configured: 0, started: 1, refused: 0 });
+    await answersNodeStatus(lab, h3, third);
   }
   const monitors = lab.hosts.map((h) => watchRoutes(h.space));
   const before = (await second.routing.status()).sessions;
@@ -64,6 +70,36 @@ Deno.test("nodes of a mesh exchange their blocks, and a restart of routing chang
   for (const monitor of monitors) await monitor.stop();
   assert.deepEqual(monitors.map((m) => m.lines), [[], [], []]);
 });
+
+/** What a CalicoNodeStatus is told by a node whose BIRD has two neighbours in each family, and their blocks. */
+async function answersNodeStatus(lab: BgpLab, host: SpeakerHost, { mirror, routing }: RunningRouting): Promise<void> {
+  const resources = new Resources(lab.store), stop = new AbortController();
+  const done = reportNodeStatus({
+    ...{ mirror, resources, node: host.name, bird: routing.bird, clock: systemClock, log: silentLog },
+    signal: stop.signal,
+  });
+  const spec = { node: host.name, classes: ["Agent", "BGP", "Routes"], updatePeriodSeconds: 0 };
+  const metadata = { name: "asked" };
+  await resources.create({ apiVersion: "projectcalico.org/v3", kind: "CalicoNodeStatus", metadata, spec });
+  const get = () => resources.get<CalicoNodeStatus>("CalicoNodeStatus", "asked");
+  const { agent, bgp, routes } = await patiently("an answer", async () => {
+    const { status } = await get();
+    return status?.lastUpdated ? status : undefined;
+  });
+  stop.abort(new Error("the test is over"));
+  await done;
+  assert.deepEqual([agent.birdV4?.state, agent.birdV6?.routerID], ["Ready", host.address]);
+  assert.deepEqual([bgp.numberEstablishedV4, bgp.numberEstablishedV6], [2, 2]);
+  assert.deepEqual(bgp.peersV4?.map((p) => [p.peerIP, p.type, p.state]).sort(), [
+    ["10.99.0.1", "NodeMesh", "Established"],
+    ["10.99.0.2", "NodeMesh", "Established"],
+  ]);
+  const found = (list: typeof routes.routesV4, net: string) =>
+    list?.filter((r) => r.destination === net).map((r) => [r.type, r.gateway, r.interface, r.learnedFrom?.sourceType]);
+  assert.deepEqual(found(routes.routesV4, "10.65.1.0/26"), [["FIB", "10.99.0.1", "eth0", "NodeMesh"]]);
+  assert.deepEqual(found(routes.routesV6, "fd65::200/122")?.map((r) => r[3]), ["NodeMesh"]);
+  assert.deepEqual(found(routes.routesV4, "10.65.3.0/26"), [["FIB", "N/A", "blackhole", "Static"]]);
+}
 
 Deno.test(
   "kill -9 of routing leaves BIRD, its sessions and its routes; the next one finds them as they are",
