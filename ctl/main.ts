@@ -47,7 +47,8 @@ async function runCommand(
   let store: Store | undefined;
   const resources = async () => {
     store ??= await connect(flags, surroundings);
-    return new Resources(store, { clock: surroundings.clock, uuid: surroundings.uuid });
+    const { clock, uuid, author } = surroundings;
+    return new Resources(store, { clock, uuid, author: author?.() });
   };
   const call: Call = { args, flags, surroundings, commands, resources };
   try {

@@ -1,43 +1,12 @@
 import assert from "node:assert/strict";
 import { FakeClock } from "../lib/clock.ts";
 import { apiVersion, resourcePrefix } from "../datastore/kind.ts";
-import { MemoryStore } from "../datastore/memory.ts";
+import type { MemoryStore } from "../datastore/memory.ts";
 import { Resources } from "../datastore/resources.ts";
-import { runCtl } from "./main.ts";
-import type { Surroundings } from "./surroundings.ts";
-
-/** A store that outlives the commands that think they have opened it. */
-class LastingStore extends MemoryStore {
-  override [Symbol.asyncDispose](): Promise<void> {
-    return Promise.resolve();
-  }
-}
+import { LastingStore, memoryCtl } from "./_memory_ctl.ts";
 
 /** What a command line printed, on both streams, and its exit code. */
-async function ctl(store: MemoryStore, ...args: string[]): Promise<{ code: number; text: string }> {
-  let text = "";
-  const print = (more: string) => void (text += more);
-  const surroundings: Surroundings = {
-    program: "calicoctl",
-    out: print,
-    err: print,
-    stdin: () => Promise.resolve(""),
-    env: (name) => ({ DATASTORE_TYPE: "etcdv3", ETCD_ENDPOINTS: "http://etcd:2379" })[name],
-    readFile: () => Promise.resolve(undefined),
-    listFolder: () => Promise.resolve(undefined),
-    openStore: () => store,
-    node: () => Promise.resolve({}),
-    host: () => Promise.reject(new Error("no command of these tests needs the machine")),
-    clock: new FakeClock(),
-    uuid: () => "u",
-    random: () => 0,
-    version: "v0",
-    commit: "c",
-    screen: false,
-    terminal: false,
-  };
-  return { code: await runCtl(args, surroundings), text };
-}
+const ctl = (store: MemoryStore, ...args: string[]) => memoryCtl(store, args);
 
 /** A store that holds one network set with a member of a later version, and a policy of Kubernetes'. */
 async function filled(): Promise<MemoryStore> {

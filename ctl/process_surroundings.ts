@@ -1,3 +1,4 @@
+import type { Author } from "../datastore/history.ts";
 import { openThroughGateway } from "../datastore/gateway.ts";
 import { systemClock } from "../lib/clock.ts";
 import { createLog } from "../lib/log.ts";
@@ -27,6 +28,7 @@ export function processSurroundings(): Surroundings {
     host: async () => (await import("./host.ts")).processHost(),
     clock: systemClock,
     uuid: () => crypto.randomUUID(),
+    author,
     random: Math.random,
     version: `tortie ${version}`,
     commit: "unknown",
@@ -39,6 +41,21 @@ export function processSurroundings(): Surroundings {
 function programName(): string {
   const first = new TextDecoder().decode(Deno.readFileSync("/proc/self/cmdline")).split("\0", 1)[0]!;
   return first.split("/").pop() === "calicoctl" ? "calicoctl" : "tortie ctl";
+}
+
+/** Longest command line that a history keeps. */
+const maxCommand = 200;
+
+/** Behind sudo it is the user who called it. */
+function author(): Author {
+  const env = (name: string) => Deno.env.get(name) || undefined;
+  const command = [programName(), ...Deno.args.slice(programName() === "calicoctl" ? 0 : 1)].join(" ");
+  return {
+    user: env("SUDO_USER") ?? env("USER") ?? env("LOGNAME") ?? `uid ${Deno.uid()}`,
+    host: Deno.hostname(),
+    from: env("SSH_CONNECTION")?.split(" ")[0],
+    command: command.length > maxCommand ? `${command.slice(0, maxCommand)}…` : command,
+  };
 }
 
 /** Writes before it returns, so nothing is lost at exit. A reader that went away ends the program quietly. */

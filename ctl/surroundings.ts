@@ -1,5 +1,6 @@
 import type { Host } from "./host.ts";
 import type { Clock } from "../lib/clock.ts";
+import type { Author } from "../datastore/history.ts";
 import type { StoreOptions } from "../datastore/options.ts";
 import type { Store } from "../datastore/store.ts";
 
@@ -23,6 +24,8 @@ export interface Surroundings {
   openStore(options: StoreOptions): Store | Promise<Store>;
   clock: Clock;
   uuid(): string;
+  /** Who calls, for the history of what is changed; absent = none is kept. */
+  author?(): Author;
   random(): number;
   /** Version of this program, as `version` prints it. */
   version: string;

@@ -8,6 +8,7 @@ import { remove } from "./delete.ts";
 import { diff } from "./diff.ts";
 import { edit } from "./edit.ts";
 import { get } from "./get.ts";
+import { history } from "./history.ts";
 import { ipamConfigure } from "./ipam_configure.ts";
 import { ipamCheck } from "./ipam_check.ts";
 import { ipamGc } from "./ipam_gc.ts";
@@ -20,6 +21,7 @@ import { nodeCheckSystem, nodeDiags, nodeRun } from "./node_system.ts";
 import { patch } from "./patch.ts";
 import { policyNames } from "./policy_names.ts";
 import { replace } from "./replace.ts";
+import { rollback } from "./rollback.ts";
 import { validate } from "./validate.ts";
 import { why } from "./why.ts";
 import { version } from "./version.ts";
@@ -34,6 +36,8 @@ export const commands: readonly Command[] = [
   edit,
   remove,
   label,
+  history,
+  rollback,
   validate,
   ipamShow,
   ipamCheck,
