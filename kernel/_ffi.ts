@@ -92,6 +92,7 @@ export const E = {
   SRCH: 3,
   INTR: 4,
   AGAIN: 11,
+  BUSY: 16,
   EXIST: 17,
   NODEV: 19,
   INVAL: 22,
