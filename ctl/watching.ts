@@ -1,8 +1,8 @@
-import { decodeResource, isUndecodable } from "../datastore/codec.ts";
 import { kindPrefix, resourceKey } from "../datastore/keys.ts";
 import type { Resource } from "../datastore/kind.ts";
 import { kindByName } from "../datastore/kinds/index.ts";
-import { Compacted, type Event, prefixRange, type Range, Restored, type Store } from "../datastore/store.ts";
+import { type ObjectChange, takeEvent } from "../datastore/object_changes.ts";
+import { Compacted, prefixRange, type Range, Restored, type Store } from "../datastore/store.ts";
 import { type Choice, chosen } from "./choice.ts";
 import { badInput } from "./command.ts";
 import type { Found } from "./found.ts";
@@ -46,7 +46,7 @@ export async function watchFound(w: Watching, found: Found[], asked: Resource[])
   const signal = (await w.surroundings.host()).interruption();
   try {
     for await (const batch of w.store.watch(range, from + 1n, { signal })) {
-      const changed = batch.events.map((event) => take(objects, event, w.choice));
+      const changed = batch.events.map((event) => takeEvent(objects, event, w.choice.matches));
       if (live && changed.length > 0) show();
       if (!live) { for (const change of changed) showChange(w, [...objects.values()], change); }
     }
@@ -60,32 +60,15 @@ export async function watchFound(w: Watching, found: Found[], asked: Resource[])
 
 const single = (key: string): Range => ({ start: key, end: `${key}\0` });
 
-/** A change that is shown, or undefined for one of an object that is not chosen. */
-type Change = { resource: Resource; deleted: boolean } | { unreadable: string } | undefined;
-
-function take(objects: Map<string, Resource>, event: Event, choice: Choice): Change {
-  const { key, value, revision } = event;
-  const before = objects.get(key);
-  if (value === undefined) {
-    objects.delete(key);
-    return before && { resource: before, deleted: true };
-  }
-  const resource = decodeResource({ key, value, revision });
-  if (!resource || isUndecodable(resource)) {
-    return { unreadable: `${key} cannot be read: ${resource?.why ?? "no resource"}` };
-  }
-  kindByName(resource.kind).onRead(resource, "list");
-  const matched = choice.matches(resource);
-  if (matched) objects.set(key, resource);
-  else objects.delete(key);
-  return matched ? { resource, deleted: false } : before && { resource: before, deleted: true };
-}
-
 /** One change as text for a pipe. A deleted object stands behind its row, or as an object with `deleted: true`. */
-function showChange({ surroundings, format, context }: Watching, all: Resource[], change: Change): void {
+function showChange(
+  { surroundings, format, context }: Watching,
+  all: Resource[],
+  change: ObjectChange | undefined,
+): void {
   if (!change) return;
-  if ("unreadable" in change) return surroundings.err(`warning: ${change.unreadable}\n`);
-  const { resource, deleted } = change;
+  if (change.is === "unreadable") return surroundings.err(`warning: ${change.key} cannot be read: ${change.why}\n`);
+  const { resource } = change, deleted = change.is === "deleted";
   const kind = kindByName(resource.kind);
   const shown = deleted && (format.is === "yaml" || format.is === "json") ? { ...resource, deleted: true } : resource;
   // Rows are as wide as those of the whole table.
