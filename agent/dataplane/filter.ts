@@ -4,6 +4,7 @@ import type { Health } from "../../lib/health.ts";
 import type { Logger } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import { messageOf, Problem } from "../../lib/problem.ts";
+import { readCounters } from "../../kernel/netfilter/counters.ts";
 import { type IptablesOptions, IptablesTable, type Tools } from "../../kernel/netfilter/iptables.ts";
 import type { Hook } from "../../kernel/netfilter/chain.ts";
 import { IpSets } from "../../kernel/netfilter/ipset.ts";
@@ -11,6 +12,7 @@ import type { TableWatch } from "../../kernel/netfilter/table_watch.ts";
 import { listHeaders, NETLINK_NETFILTER } from "../../kernel/netfilter/set_messages.ts";
 import { RtSocket } from "../../kernel/rtnetlink/socket.ts";
 import type { Report } from "../../kernel/reconcile.ts";
+import type { KernelCounts } from "../netfilter/decision_counts.ts";
 import { chainLines } from "../netfilter/iptables_text.ts";
 import type { Chain, NetfilterSettings, Table } from "../netfilter/model.ts";
 import {
@@ -208,6 +210,14 @@ export class Filter implements AsyncDisposable {
     return this.#missing(interfaceName, [...this.#sets.keys()]);
   }
 
+  /** What our lines have counted; one program a family is run. @throws Problem "kernel". */
+  async counters(): Promise<KernelCounts> {
+    const read = Object.entries(this.#options.tools).map(async ([family, tools]) =>
+      [Number(family) as Family, await readCounters(tools)] as const
+    );
+    return new Map(await Promise.all(read));
+  }
+
   /** Yields when something was written, or failed. */
   changes(signal: AbortSignal): AsyncGenerator<void> {
     return this.#changed.beats(signal);
@@ -296,6 +306,7 @@ export class Filter implements AsyncDisposable {
       metrics.set("felix_iptables_chains", chains, { ip_version, table: name });
       metrics.set("felix_iptables_rules", rules, { ip_version, table: name });
     }
+    metrics.set("felix_ipsets_total", [...this.#sets.values()].reduce((n, s) => n + s.present, 0));
     for (const part of [...this.#tables.values(), ...this.#sets.values()]) {
       metrics.set("tortie_not_in_sync", part.failed.size, { port: part.name });
     }

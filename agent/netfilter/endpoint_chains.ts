@@ -3,6 +3,8 @@ import {
   type Action,
   type Chain,
   clearMark,
+  deciding,
+  type Decision,
   jump,
   markClear,
   markSet,
@@ -178,7 +180,8 @@ function endpointChain(
       rules.push(line([markSet(accept)], { is: "return" }, "Return if profile accepted"));
     }
     if (settings.flowLogs) rules.push(line([], nflog(direction, logPrefix({ by: "no profile" }, direction))));
-    rules.push(line([], deny, `${said} if no profiles matched`));
+    const decision: Decision = { decider: { by: "no profile matched" }, direction, action: "deny" };
+    rules.push(deciding(decision, line([], deny, `${said} if no profiles matched`)));
   }
   return { name, rules };
 }
@@ -205,7 +208,8 @@ function tierRules(
     rules.push(line([markClear(pass)], nflog(direction, logPrefix({ by: "tier", tier: tier.name }, direction))));
   }
   const end = `End of tier ${tier.name}. ${said} if no policies passed packet`;
-  return [...rules, line([markClear(pass)], { is: settings.deny }, end)];
+  const decision: Decision = { decider: { by: "tier", tier: tier.name }, direction, action: "deny" };
+  return [...rules, deciding(decision, line([markClear(pass)], { is: settings.deny }, end))];
 }
 
 /** The chain of a group, or those of its policies when it has none. */

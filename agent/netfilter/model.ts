@@ -1,5 +1,6 @@
 import type { Family } from "../../lib/ip.ts";
-import type { PortRange, Protocol, SetId } from "../desired_policy.ts";
+import type { Decider } from "../calc/verdict.ts";
+import type { Direction, PortRange, Protocol, RuleAction, SetId } from "../desired_policy.ts";
 
 /** The kernel's tables that we write. */
 export type Table = "raw" | "mangle" | "nat" | "filter";
@@ -43,11 +44,20 @@ export type Action =
   /** Refuses a new TCP connection beyond this many. */
   | { is: "limit connections"; above: number };
 
+/** Who decides about a packet, and what. */
+export interface Decision {
+  decider: Decider;
+  direction: Direction;
+  action: RuleAction;
+}
+
 /** One line of a chain. All matches must hold; no action = counted only. */
 export interface NetRule {
   match: Match[];
   action?: Action;
   comments?: string[];
+  /** What is decided about packets that come here; it is not written, and the first line of a chain with it counts them. */
+  decides?: Decision;
 }
 
 /** A chain of ours. */
@@ -124,6 +134,8 @@ export interface NetfilterSettings {
   logLimit?: { rate: string; burst: number };
   /** NFLOG before each verdict. */
   flowLogs: boolean;
+  /** NFLOG, to a group of our own, before everything that drops: while somebody watches. */
+  dropLogs: boolean;
   natPorts?: PortRange;
   natOutgoingAddress?: string;
   natOutgoingInterface?: string;
@@ -157,6 +169,7 @@ export function defaultSettings(family: Family): NetfilterSettings {
     failsafeOut: [...udp(53, 67), ...cluster],
     logPrefix: "calico-packet",
     flowLogs: false,
+    dropLogs: false,
     natExcludesHosts: false,
     serviceLoops: "drop",
   };
@@ -174,6 +187,9 @@ export const clearMark = (mask: number): Action => ({ is: "clear", mask });
 export const jump = (chain: string): Action => ({ is: "jump", chain });
 /** Goes to a chain; its return is ours. */
 export const goTo = (chain: string): Action => ({ is: "goto", chain });
+
+/** A line whose counters tell how often this was decided. */
+export const deciding = (decides: Decision, line: NetRule): NetRule => ({ ...line, decides });
 
 /** A line. */
 export function rule(match: Match[], action?: Action, ...comments: string[]): NetRule {

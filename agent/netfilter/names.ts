@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import type { Family } from "../../lib/ip.ts";
-import type { SetId } from "../desired_policy.ts";
+import type { PolicyId, SetId } from "../desired_policy.ts";
 
 /** Longest chain name in bytes: the kernel has room for 28 and a final zero. */
 export const maxChainName = 28;
@@ -67,6 +67,13 @@ export interface PolicyName {
   kind: string;
   namespace?: string;
   name: string;
+}
+
+/** The parts of `Kind:namespace/name` or `Kind:name`. */
+export function parsePolicyId(id: PolicyId): PolicyName {
+  const at = id.indexOf(":"), [first, second] = id.slice(at + 1).split("/", 2) as [string, string | undefined];
+  const kind = id.slice(0, at);
+  return second === undefined ? { kind, name: first } : { kind, namespace: first, name: second };
 }
 
 /** `np/demo/web-in`, `gnp/security.no-bad`: suffix of a policy's chains. The tier is not part of it. */

@@ -62,6 +62,11 @@ export class OwnedChains {
     return [...changes.values()];
   }
 
+  /** All that somebody needs. */
+  all(): Iterable<PlacedChain> {
+    return this.#chains.values();
+  }
+
   /** Who needs a chain of this name, in whatever place. */
   ownersOf(name: string): Set<string> {
     const found = new Set<string>();

@@ -1,10 +1,20 @@
 import { type Cidr, formatCidr } from "../../lib/ip.ts";
 import { numberOf } from "../calc/verdict.ts";
-import type { ActivePolicy, ActiveProfile, Direction, PortRange, Rule, SideMatch } from "../desired_policy.ts";
+import type {
+  ActivePolicy,
+  ActiveProfile,
+  Direction,
+  PolicyId,
+  PortRange,
+  Rule,
+  SideMatch,
+} from "../desired_policy.ts";
 import {
   type Action,
   type Chain,
   clearMark,
+  deciding,
+  type Decision,
   markClear,
   markSet,
   type Match,
@@ -22,6 +32,7 @@ const portSlots = 15;
 /** Whose rules a chain holds, for names, comments and log lines. */
 interface Owner {
   is: "policy" | "profile";
+  policy: PolicyId;
   /** `NetworkPolicy demo/web`. */
   title: string;
   /** What its chain and NFLOG names are made of. */
@@ -39,6 +50,7 @@ export function policyChains(policy: ActivePolicy, settings: NetfilterSettings):
   const path = policy.namespace ? `${policy.namespace}/${policy.name}` : policy.name;
   const owner: Owner = {
     is: "policy",
+    policy: policy.id,
     title: `${policy.kind} ${path}`,
     id,
     tier: policy.tier,
@@ -57,6 +69,7 @@ export function profileChains(profile: ActiveProfile, settings: NetfilterSetting
   const { name } = profile;
   const owner: Owner = {
     is: "profile",
+    policy: `Profile:${name}`,
     title: `Profile ${name}`,
     id: name,
     tier: "",
@@ -258,18 +271,21 @@ function verdictLines(
   owner: Owner,
   settings: NetfilterSettings,
 ): NetRule[] {
+  const decider = { by: "rule", policy: owner.policy, tier: owner.tier || undefined, index } as const;
+  const decision: Decision = { decider, direction, action: r.action };
   if (r.action === "log") {
     const limit: Match[] = settings.logLimit ? [{ is: "limit", ...settings.logLimit }] : [];
-    return [line([...limit, ...match], { is: "log", prefix: `${logText(settings.logPrefix, owner)}: ` })];
+    const log: Action = { is: "log", prefix: `${logText(settings.logPrefix, owner)}: ` };
+    return [deciding(decision, line([...limit, ...match], log))];
   }
   const bit = { allow: settings.marks.accept, pass: settings.marks.pass, deny: settings.marks.drop }[r.action];
   const end: Action = { is: r.action === "deny" ? settings.deny : "return" };
-  const lines = [line(match, setMark(bit))];
+  const lines = [deciding(decision, line(match, setMark(bit)))];
   if (settings.flowLogs) {
     const prefix = logPrefix({ by: "rule", action: r.action, owner: owner.is, index, id: owner.id }, direction);
     lines.push(line([markSet(bit)], nflog(direction, prefix)));
   }
-  lines.push(line([markSet(bit)], end));
+  lines.push(deciding(decision, line([markSet(bit)], end)));
   return lines;
 }
 

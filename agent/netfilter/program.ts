@@ -12,6 +12,7 @@ import type {
   TierPolicies,
 } from "../desired_policy.ts";
 import { type HostDispatch, hostFilterDispatch, hostMangleDispatch, hostRawDispatch } from "./dispatch_chains.ts";
+import { type DropReason, dropReasons, withDropLogs } from "./drop_logs.ts";
 import {
   type EndpointChainsInput,
   groupChain,
@@ -95,6 +96,7 @@ export class FilterProgram {
   readonly #setUses = new SetUses();
   readonly #dirty = new Set<string>();
   readonly #endpointsOfPolicy = new Map<PolicyId, Set<string>>();
+  readonly #loggedChains = new WeakMap<Chain, Chain>();
   #sets: Pick<ProgramChange, "setsPut" | "setsChanged" | "setsRemoved"> = noSets();
   /** By name, with their text: what the kernel was last told to have. */
   #fixedSets = new Map<string, { set: SetPlan; text: string }>();
@@ -251,8 +253,28 @@ export class FilterProgram {
     for (const owner of ["dispatch", "hosts", "static", "fixed"]) this.#dirty.add(owner);
   }
 
+  /** What the prefixes mean that packets are told with while `dropLogs` is set. */
+  dropReasons(): Map<string, DropReason> {
+    return new Map([...this.#chains.all()].flatMap(({ chain }) => dropReasons(chain)));
+  }
+
+  /** All chains with their places. */
+  chains(): Iterable<PlacedChain> {
+    return this.#chains.all();
+  }
+
   #render(owner: string): PlacedChain[] {
-    return this.#facts!.settings.flatMap((settings) => this.#chainsOf(owner, settings));
+    return this.#facts!.settings.flatMap((settings) => {
+      const chains = this.#chainsOf(owner, settings);
+      return settings.dropLogs ? chains.map((placed) => ({ ...placed, chain: this.#logged(placed.chain) })) : chains;
+    });
+  }
+
+  /** A chain that stayed the same object does so here, too. */
+  #logged(chain: Chain): Chain {
+    const known = this.#loggedChains.get(chain) ?? withDropLogs(chain);
+    this.#loggedChains.set(chain, known);
+    return known;
   }
 
   #chainsOf(owner: string, s: NetfilterSettings): PlacedChain[] {
