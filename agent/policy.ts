@@ -14,17 +14,19 @@ import { isEmptyDelta } from "./calc/outputs.ts";
 import type { DeniedFlows } from "./dataplane/denied_flows.ts";
 import type { Filter, FilterRules } from "./dataplane/filter.ts";
 import type { PolicyDelta } from "./desired_policy.ts";
+import { type NodeCounts, nodeCounts } from "./netfilter/decision_counts.ts";
+import type { DropReason } from "./netfilter/drop_logs.ts";
 import { FactInputs, type KernelFacts } from "./netfilter/facts.ts";
 import { FilterProgram } from "./netfilter/program.ts";
 import type { FilterParameters } from "./netfilter/settings.ts";
-import { collectCounts, countUpdates } from "./policy_metrics.ts";
+import { collectCounts, countMessages, countUpdates } from "./policy_metrics.ts";
 import { BrokenValues, brokenWords, type Refusals } from "./refusals.ts";
 import { problemsByObject } from "./settings.ts";
 
 /** What the policy loop works with. */
 export interface PolicyOptions {
   mirror: Pick<Mirror, "changes">;
-  filter: Pick<Filter, "apply" | "enforced" | "changes" | "status">;
+  filter: Pick<Filter, "apply" | "enforced" | "changes" | "status" | "written" | "counters">;
   /** This node's name. */
   node: string;
   /** Felix's parameters: FELIX_<PARAMETER>. */
@@ -66,6 +68,15 @@ export interface Policy {
    * @throws Problem "not-ready" when `deadlineMs` passes first.
    */
   enforced(endpoint: AwaitedEndpoint, deadlineMs?: number): Promise<void>;
+  /**
+   * From now on the kernel tells of what it drops, to NFLOG group `dropGroup`, or does not; resolves when the rules are
+   * written, or refused. @throws Problem "not-ready" after 30 s.
+   */
+  logDrops(on: boolean): Promise<void>;
+  /** What the prefixes of what it tells mean now. */
+  dropReasons(): Map<string, DropReason>;
+  /** What the kernel's lines have counted; programs are run for it. @throws Problem "kernel". */
+  counts(): Promise<NodeCounts>;
 }
 
 /**
@@ -80,6 +91,9 @@ export function runPolicy(options: PolicyOptions): Policy {
     done,
     enforced: ({ key, revision, interfaceName, families }, deadlineMs) =>
       options.filter.enforced(interfaceName, families, () => loop.hasSeen(key, revision), deadlineMs),
+    logDrops: (on) => loop.logDrops(on),
+    dropReasons: () => loop.dropReasons(),
+    counts: () => loop.counts(),
   };
 }
 
@@ -100,6 +114,7 @@ class PolicyLoop {
   /** Parameters that hold from the start to the end of the process. */
   #startedWith: Record<string, string> | undefined;
   #ownAddresses: readonly Ip[] = [];
+  #logsDrops = false;
   /** Revisions of this node's endpoints, taken in and handed on. */
   readonly #taken = new Map<string, bigint>();
   readonly #seen = new Map<string, bigint>();
@@ -148,6 +163,21 @@ class PolicyLoop {
     return (this.#seen.get(key) ?? 0n) >= revision;
   }
 
+  async logDrops(on: boolean): Promise<void> {
+    if (this.#logsDrops !== on) this.#rules = undefined;
+    this.#logsDrops = on;
+    if (this.#complete) this.#apply();
+    await this.#options.filter.written();
+  }
+
+  dropReasons(): Map<string, DropReason> {
+    return this.#program.dropReasons();
+  }
+
+  async counts(): Promise<NodeCounts> {
+    return nodeCounts(this.#program.chains(), await this.#options.filter.counters());
+  }
+
   #noteEndpoints({ set, deleted }: Changes): void {
     const { node } = this.#options;
     for (const { key, revision } of set) {
@@ -189,6 +219,7 @@ class PolicyLoop {
     this.#program.policy(delta);
     this.#claims.update(delta);
     metrics.add("felix_calc_graph_output_events", Object.values(delta).reduce((n, list) => n + list.length, 0));
+    countMessages(delta, metrics);
     this.#tellRefused();
     for (const [key, revision] of this.#taken) this.#seen.set(key, revision);
     this.#taken.clear();
@@ -212,7 +243,8 @@ class PolicyLoop {
     const { settings, problems } = this.#facts.parameters();
     refusals.set("policy's settings", problemsByObject(problems), "setting not understood");
     this.#tellOfStart(settings);
-    const facts = this.#facts.facts(settings, kernel(settings.interfacePrefixes));
+    const known = this.#facts.facts(settings, kernel(settings.interfacePrefixes));
+    const facts = { ...known, settings: known.settings.map((s) => ({ ...s, dropLogs: this.#logsDrops })) };
     this.#program.facts(facts);
     this.#cutsFlows = settings.cutDeniedFlows;
     this.#ownAddresses = facts.ownAddresses;

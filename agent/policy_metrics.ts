@@ -1,5 +1,6 @@
 import type { Metrics } from "../lib/metrics.ts";
 import type { Graph, GraphChange } from "./calc/graph.ts";
+import type { PolicyDelta } from "./desired_policy.ts";
 
 /** What the calculation knows, under Felix's names. */
 export function collectCounts({ here, cluster, index }: ReturnType<Graph["counts"]>, metrics: Metrics): void {
@@ -14,6 +15,38 @@ export function collectCounts({ here, cluster, index }: ReturnType<Graph["counts
   metrics.set("felix_cluster_num_tiers", cluster.tiers);
   metrics.set("felix_label_index_num_endpoints", index.subjects);
   metrics.set("felix_label_index_num_active_selectors", index.selectors, { optimized: "true" });
+  metrics.clear("felix_label_index_selector_evals");
+  for (const [result, n] of Object.entries(index.evaluations)) {
+    metrics.add("felix_label_index_selector_evals", n, { result });
+  }
+  metrics.clear("felix_label_index_strategy_evals");
+  for (const [way, n] of Object.entries(index.searches)) {
+    metrics.add("felix_label_index_strategy_evals", n, { strategy: `endpoint-${way}` });
+  }
+}
+
+/** Counts what the calculation hands to the dataplane, each change under the name that Felix's message of it has. */
+export function countMessages(delta: PolicyDelta, metrics: Metrics): void {
+  const ends = (ids: readonly string[], isHost: boolean) =>
+    ids.filter((id) => id.startsWith("HostEndpoint:") === isHost).length;
+  const hosts = delta.endpoints.filter(({ kind }) => kind === "host").length;
+  const counts: Record<string, number> = {
+    IPSetUpdate: delta.setsAdded.length,
+    IPSetDeltaUpdate: delta.setsChanged.length,
+    IPSetRemove: delta.setsRemoved.length,
+    ActivePolicyUpdate: delta.policies.length,
+    ActivePolicyRemove: delta.policiesRemoved.length,
+    ActiveProfileUpdate: delta.profiles.length,
+    ActiveProfileRemove: delta.profilesRemoved.length,
+    WorkloadEndpointUpdate: delta.endpoints.length - hosts,
+    WorkloadEndpointRemove: ends(delta.endpointsRemoved, false),
+    HostEndpointUpdate: hosts,
+    HostEndpointRemove: ends(delta.endpointsRemoved, true),
+  };
+  const all = Object.values(counts).reduce((sum, n) => sum + n, 0);
+  if (all === 0) return;
+  for (const [type, n] of Object.entries(counts)) if (n > 0) metrics.add("felix_int_dataplane_messages", n, { type });
+  metrics.observe("felix_int_dataplane_msg_batch_size", all);
 }
 
 /** Felix counts by its own names of the keys. */

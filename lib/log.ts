@@ -20,6 +20,12 @@ export interface Logger {
   child(mod: string, fields?: Fields): Logger;
 }
 
+/** Lines that are lost: `dropped` because nobody takes them (a full pipe that does not wait), `errors` for another reason. */
+export interface LogCounts {
+  dropped: number;
+  errors: number;
+}
+
 /** Where lines go and which are kept. */
 export interface LogOptions {
   /** Weakest level written, or who says it at each line. Default info. */
@@ -28,6 +34,8 @@ export interface LogOptions {
   write?: (line: string) => void;
   clock?: Clock;
   fields?: Fields;
+  /** Lost lines are counted here. A line that cannot be written is lost, nothing else. */
+  counts?: LogCounts;
 }
 
 const rank: Record<Level, number> = { debug: 10, info: 20, warn: 30, error: 40 };
@@ -70,12 +78,14 @@ class Sink {
   readonly #min: () => number;
   readonly #write: (line: string) => void;
   readonly #clock: Clock;
+  readonly #counts: LogCounts;
 
   constructor(options: LogOptions) {
     const { level = "info" } = options;
     this.#min = typeof level === "function" ? () => rank[level()] : () => rank[level];
     this.#write = options.write ?? toStderr;
     this.#clock = options.clock ?? systemClock;
+    this.#counts = options.counts ?? { dropped: 0, errors: 0 };
   }
 
   line(level: Level, mod: string, msg: string, fields: Fields): void {
@@ -91,7 +101,16 @@ class Sink {
     this.#seen.set(id, { since: now, repeated: 0 });
     const repeated = seen?.repeated ? { repeated: seen.repeated } : {};
     const plain = Object.fromEntries(Object.entries(fields).map(([k, v]) => [k, v instanceof Error ? v.message : v]));
-    this.#write(writeJson({ ts: new Date(now).toISOString(), level, mod, msg, ...plain, ...repeated }) + "\n");
+    this.#put(writeJson({ ts: new Date(now).toISOString(), level, mod, msg, ...plain, ...repeated }) + "\n");
+  }
+
+  #put(line: string): void {
+    try {
+      this.#write(line);
+    } catch (error) {
+      if (error instanceof Deno.errors.WouldBlock) this.#counts.dropped++;
+      else this.#counts.errors++;
+    }
   }
 
   /** Keeps the table small: what was not repeated within the window is forgotten. */

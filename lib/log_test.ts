@@ -23,6 +23,17 @@ Deno.test("a line has time, level, module, message and its fields", () => {
   }]);
 });
 
+Deno.test("a line that cannot be written is lost and counted, and its writer goes on", () => {
+  const counts = { dropped: 0, errors: 0 };
+  const failures = [new Deno.errors.WouldBlock(), new Deno.errors.BrokenPipe(), new Deno.errors.BrokenPipe()];
+  const write = () => {
+    throw failures.shift();
+  };
+  const log = createLog("mirror", { clock: new FakeClock(), write, counts });
+  for (const key of ["a", "b", "c"]) log.warn("value not understood", { key });
+  assert.deepEqual(counts, { dropped: 1, errors: 2 });
+});
+
 Deno.test("a repeat within a minute is counted and said with the next line after it", async () => {
   const { lines, clock, log } = recorded();
   for (let i = 0; i < 5; i++) log.warn("value not understood", { key: "/calico/a", ms: i });

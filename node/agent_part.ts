@@ -35,7 +35,14 @@ export async function startAgent(shared: Shared, cleanup: AsyncDisposableStack):
   const { settings, mirror, store, node, clock, health, metrics, signal, stateDir, runDir } = shared;
   const log = shared.log.child("agent");
   const dataplane = cleanup.use(
-    Dataplane.start({ clock, random: Math.random, log: log.child("dataplane"), health, mtuFile: calicoMtuFile }),
+    Dataplane.start({
+      clock,
+      random: Math.random,
+      log: log.child("dataplane"),
+      health,
+      metrics,
+      mtuFile: calicoMtuFile,
+    }),
   );
   const wiring = cleanup.use(new Wiring());
   const allocator = cleanup.use(
@@ -58,6 +65,7 @@ export async function startAgent(shared: Shared, cleanup: AsyncDisposableStack):
   cleanup.use(
     await serveCni({
       ...{ path: `${runDir}/agent.sock`, node, lifecycle, clock, log: log.child("cni") },
+      kubeconfig: settings.get("KUBECONFIG"),
       policy: () => ({ ...policy.status() ?? { inSync: false }, refused: refusals.list().map((r) => ({ ...r })) }),
     }),
   );
@@ -109,10 +117,14 @@ function appliedAfter(ready: Promise<void>, dataplane: Dataplane, clock: Clock):
 
 /** Routes under Felix's name, and what of the network is not as wanted. */
 function collectPorts(dataplane: Dataplane, metrics: Metrics): void {
-  for (const { name, wanted, failed } of dataplane.status().ports) {
+  const { ports, interfaces } = dataplane.status();
+  for (const { name, wanted, failed } of ports) {
     metrics.set("tortie_not_in_sync", failed.length, { port: name });
     const routes = /^routes ip(4|6) table (\d+)$/.exec(name);
-    if (routes) metrics.set("felix_route_table_num_routes", wanted, { table: `IPv${routes[1]}:${routes[2]}` });
+    if (!routes) continue;
+    const table = `IPv${routes[1]}:${routes[2]}`;
+    metrics.set("felix_route_table_num_routes", wanted, { table });
+    metrics.set("felix_route_table_num_ifaces", interfaces, { table });
   }
 }
 

@@ -38,7 +38,8 @@ async function main(args: string[], roles: NodeRoles): Promise<number> {
   }
   const said = Deno.env.get("LOG_LEVEL"), starting = said ?? Deno.env.get("CALICO_STARTUP_LOGLEVEL") ?? "info";
   let level = parseLevel(starting) ?? "info";
-  const log = createLog("node", { level: () => level, clock: systemClock });
+  const logCounts = { dropped: 0, errors: 0 };
+  const log = createLog("node", { level: () => level, clock: systemClock, counts: logCounts });
   if (parseLevel(starting) === undefined) log.warn("log level is not understood", { level: starting, used: "info" });
   const setLogLevel = (now: Level) => void (level = said === undefined ? now : level);
   const stop = new AbortController();
@@ -46,7 +47,7 @@ async function main(args: string[], roles: NodeRoles): Promise<number> {
   for (const signal of ["SIGTERM", "SIGINT"] as const) Deno.addSignalListener(signal, onSignal);
   try {
     const settings = withDatastore(await loadSettings(), datastore);
-    await runNode({ roles, settings, clock: systemClock, log, setLogLevel, signal: stop.signal });
+    await runNode({ roles, settings, clock: systemClock, log, logCounts, setLogLevel, signal: stop.signal });
     return 0;
   } catch (error) {
     return fatal(log, error);

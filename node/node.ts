@@ -1,5 +1,5 @@
 import { Health } from "../lib/health.ts";
-import { createMetrics } from "../lib/metrics.ts";
+import { createMetrics, type Metrics } from "../lib/metrics.ts";
 import { nodeName } from "../lib/node_name.ts";
 import { openEtcd } from "../datastore/etcd.ts";
 import { Mirror } from "../datastore/mirror.ts";
@@ -30,6 +30,7 @@ export async function runNode(parts: NodeParts): Promise<void> {
   const serving = cleanup.use(new Serving(answers, log.child("health"), clock));
   await serving.want(servingSettings({ env }).settings);
   const ofProcess = new ProcessMetrics(metrics, clock.now());
+  tellOfLog(parts, metrics);
 
   const node = nodeName({ env: (name) => settings.get(name) });
   const stateDir = settings.get("TORTIE_STATE_DIR") ?? "/var/lib/tortie";
@@ -95,6 +96,14 @@ function tellOfMirror({ mirror, metrics, node }: Shared): void {
     metrics.set("tortie_datastore_connected", state.connected ? 1 : 0);
     metrics.add("felix_resyncs_started", mirror.listsBegun - lists);
     lists = mirror.listsBegun;
+  });
+}
+
+function tellOfLog({ logCounts }: NodeParts, metrics: Metrics): void {
+  metrics.onCollect(() => {
+    for (const name of ["felix_logs_dropped", "felix_log_errors"] as const) metrics.clear(name);
+    metrics.add("felix_logs_dropped", logCounts.dropped);
+    metrics.add("felix_log_errors", logCounts.errors);
   });
 }
 

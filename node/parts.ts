@@ -1,7 +1,7 @@
 import { Backoff } from "../lib/backoff.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Health } from "../lib/health.ts";
-import type { Level, Logger } from "../lib/log.ts";
+import type { Level, LogCounts, Logger } from "../lib/log.ts";
 import type { Metrics } from "../lib/metrics.ts";
 import { isProblem, messageOf } from "../lib/problem.ts";
 import type { Mirror } from "../datastore/mirror.ts";
@@ -21,6 +21,8 @@ export interface NodeParts {
   settings: Settings;
   clock: Clock;
   log: Logger;
+  /** Lines of `log` that were lost. */
+  logCounts: LogCounts;
   /** Takes the log's level, unless the environment has said it. */
   setLogLevel(level: Level): void;
   /** Ends the process in order. */

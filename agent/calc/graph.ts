@@ -116,7 +116,7 @@ export class Graph {
         ...{ workloads: of("workload"), hostEndpoints: of("host"), hosts: hostsOf(this.#subjects.values()) },
         ...{ policies: this.#policies.size, profiles: this.#profiles.size, tiers: this.#tiers.size },
       },
-      index: { subjects: this.#subjects.size, selectors: this.#setsOfSelector.size },
+      index: { subjects: this.#subjects.size, selectors: this.#setsOfSelector.size, ...this.#setIndex.counts },
     };
   }
 

@@ -4,6 +4,9 @@ import type { Restriction } from "../../datastore/selector/restrictions.ts";
 /** Labels of a subject or a parent. */
 export type LabelMap = ReadonlyMap<string, string>;
 
+/** Labels by name, own or inherited. */
+type Lookup = { get(name: string): string | undefined };
+
 /** A selector (by its canonical text) began or ceased to match a subject. */
 export interface MatchChange {
   selector: string;
@@ -41,6 +44,11 @@ export class SelectorIndex {
   #rest = new Set<Entry>();
   #carriers = new CarrierIndex();
   #parentCarriers = new CarrierIndex();
+  /** Since the start: comparisons by outcome, and searches for the objects of a new selector, by the way. */
+  readonly counts = {
+    evaluations: { true: 0, false: 0 },
+    searches: { "single-value": 0, "multi-value": 0, "label-name": 0, "full-scan": 0 },
+  };
 
   /** Adds or changes a subject. */
   setSubject(id: string, own: LabelMap, parents: readonly string[]): MatchChange[] {
@@ -83,10 +91,11 @@ export class SelectorIndex {
     this.#entries.set(selector.text, entry);
     if (!selector.canMatch()) return [];
     for (const set of this.#setsOf(entry.bucket)) set.add(entry);
+    this.counts.searches[wayOf(entry.bucket)]++;
     const changes: MatchChange[] = [];
     for (const id of this.#candidates(entry.bucket)) {
       const subject = this.#subjects.get(id)!;
-      if (!selector.matches(this.#labels(subject))) continue;
+      if (!this.#matches(selector, this.#labels(subject))) continue;
       entry.matches.add(id);
       subject.matched.add(entry);
       changes.push({ selector: selector.text, subject: id, matches: true });
@@ -117,7 +126,7 @@ export class SelectorIndex {
     const labels = this.#labels(subject);
     const now = new Set<Entry>();
     const look = (set: Iterable<Entry> | undefined) => {
-      for (const entry of set ?? []) if (!now.has(entry) && entry.selector.matches(labels)) now.add(entry);
+      for (const entry of set ?? []) if (!now.has(entry) && this.#matches(entry.selector, labels)) now.add(entry);
     };
     look(this.#rest);
     for (const source of [subject.own, ...subject.parents.map((p) => this.#parents.get(p))]) {
@@ -141,7 +150,13 @@ export class SelectorIndex {
     return changes;
   }
 
-  #labels(subject: Subject): { get(name: string): string | undefined } {
+  #matches(selector: Selector, labels: Lookup): boolean {
+    const matches = selector.matches(labels);
+    this.counts.evaluations[`${matches}`]++;
+    return matches;
+  }
+
+  #labels(subject: Subject): Lookup {
     return {
       get: (name) => {
         const own = subject.own.get(name);
@@ -176,6 +191,12 @@ export class SelectorIndex {
   *#ownLabels(): Generator<[string, LabelMap]> {
     for (const [id, subject] of this.#subjects) yield [id, subject.own];
   }
+}
+
+function wayOf(bucket: Bucket): "single-value" | "multi-value" | "label-name" | "full-scan" {
+  if (bucket.at === "rest") return "full-scan";
+  if (bucket.at === "label") return "label-name";
+  return bucket.values.length === 1 ? "single-value" : "multi-value";
 }
 
 const nobody: ReadonlySet<string> = new Set();

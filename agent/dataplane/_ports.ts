@@ -1,5 +1,6 @@
 import type { Clock } from "../../lib/clock.ts";
 import type { Family } from "../../lib/ip.ts";
+import { type Metrics, noMetrics } from "../../lib/metrics.ts";
 import { Problem } from "../../lib/problem.ts";
 import { type Counts, type Port, Reconciler, type Report } from "../../kernel/reconcile.ts";
 import { filePort } from "../../kernel/files.ts";
@@ -60,6 +61,7 @@ const hopelessAfter = 3;
 export interface PortsOptions {
   clock: Clock;
   random: () => number;
+  metrics?: Metrics;
   /** The kernel has IPv6. */
   ipv6: boolean;
   mtuFile: string | undefined;
@@ -98,6 +100,7 @@ export class KernelPorts {
     // The kernel acknowledges each netlink entry and tells of later changes; a written file proves nothing.
     const acked = <K, V>(port: Port<K, V>) => new Reconciler(port, { clock, random, verify: "ack" });
     const owns = (r: Parameters<typeof ownsRoute>[0]) => ownsRoute(r, options.ownership());
+    const timed = <K, V>(port: Port<K, V>) => ({ ...port, list: () => timedList(port, options) });
     this.files = new Reconciler(filePort("files", () => (mtuFile === undefined ? [] : [mtuFile])), { clock, random });
     this.sysctls = new Reconciler(sysctlPort(() => options.wanted()?.sysctls ?? empty, clock), { clock, random });
     this.links = acked(linkStatePort(socket, () => options.wanted()?.links.keys() ?? []));
@@ -112,8 +115,8 @@ export class KernelPorts {
     this.farMtus = acked(farMtuPort(socket, () => options.wanted()?.farMtus.keys() ?? []));
     this.addresses = acked(addressPort(socket, (a) => ownsAddress(a, options.ownership())));
     this.forwarding = acked(forwardingPort(socket, () => options.wanted()?.forwarders ?? []));
-    this.routes4 = acked(routePort(socket, { family: 4, owns }));
-    this.routes6 = acked(routePort(socket, { family: 6, owns }));
+    this.routes4 = acked(timed(routePort(socket, { family: 4, owns })));
+    this.routes6 = acked(timed(routePort(socket, { family: 6, owns })));
     const devices = () => options.wanted()?.wireguard.keys() ?? [];
     this.wireguard = acked(wireguardPort(generic, devices));
     this.peers = acked(peerPort(generic, devices));
@@ -262,6 +265,13 @@ export class KernelPorts {
   counts(): Record<string, Readonly<Counts>> {
     return Object.fromEntries(order.map((name) => [this[name].name, this[name].counts]));
   }
+}
+
+async function timedList<K, V>(port: Port<K, V>, { clock, metrics = noMetrics }: PortsOptions): Promise<Map<K, V>> {
+  const began = clock.monotonicMs();
+  const found = await port.list();
+  metrics.observe("felix_route_table_resync_seconds", (clock.monotonicMs() - began) / 1000);
+  return found;
 }
 
 /** Routes may be switched off as a whole, and IPv6: then what is there stays as it is. */

@@ -2,6 +2,7 @@ import type { Clock } from "../../lib/clock.ts";
 import type { Health } from "../../lib/health.ts";
 import type { Logger } from "../../lib/log.ts";
 import { type Family, type Ip, sameIp } from "../../lib/ip.ts";
+import { type Metrics, noMetrics } from "../../lib/metrics.ts";
 import { messageOf, Problem } from "../../lib/problem.ts";
 import { kernelFeatures } from "../../kernel/features.ts";
 import type { Counts } from "../../kernel/reconcile.ts";
@@ -37,6 +38,8 @@ export interface DataplaneOptions {
   log: Logger;
   /** Part "dataplane" reports here. */
   health: Health;
+  /** Default: nobody counts. */
+  metrics?: Metrics;
   /** File in which CNI plugins find the MTU of new pods, Calico's own one by default; undefined = written nowhere. */
   mtuFile: string | undefined;
 }
@@ -49,6 +52,8 @@ export interface DataplaneStatus {
   /** Something was wanted, and all of it holds. */
   inSync: boolean;
   endpoints: number;
+  /** Interfaces of endpoints that there are. */
+  interfaces: number;
   ports: PortStatus[];
 }
 
@@ -178,6 +183,7 @@ export class Dataplane implements AsyncDisposable {
     return {
       inSync: this.#syncedOnce && this.#ports.inSync(),
       endpoints: this.#desired?.endpoints.size ?? 0,
+      interfaces: this.#wanted?.links.size ?? 0,
       ports: this.#ports.status(),
     };
   }
@@ -213,6 +219,7 @@ export class Dataplane implements AsyncDisposable {
   #observe(batch: Change[]): void {
     const now = this.#options.clock.monotonicMs();
     let interesting = false;
+    this.#count(batch);
     for (const change of batch) {
       if (change.what === "everything") {
         this.#lookAtLinks();
@@ -231,6 +238,14 @@ export class Dataplane implements AsyncDisposable {
       if (this.#wanted) interesting = doubtAfter(change, this.#wanted, this.#ports, this.#ownership()) || interesting;
     }
     if (interesting) this.#wake.call();
+  }
+
+  #count(batch: readonly Change[]): void {
+    const { metrics = noMetrics } = this.#options;
+    const links = batch.filter((c) => c.what === "link").length;
+    const addresses = batch.filter((c) => c.what === "address").length;
+    if (links > 0) metrics.observe("felix_int_dataplane_iface_msg_batch_size", links);
+    if (addresses > 0) metrics.observe("felix_int_dataplane_addr_msg_batch_size", addresses);
   }
 
   /** An ADD makes its interface before its endpoint is known: a flush between the two would find nothing to do. */

@@ -1,9 +1,9 @@
 import { type Metrics, noMetrics } from "../../lib/metrics.ts";
 import { messageOf } from "../../lib/problem.ts";
-import { run } from "../../lib/process.ts";
 import type { Failure, Report } from "../reconcile.ts";
 import type { KernelError } from "../rtnetlink/socket.ts";
 import { SetBulk } from "./_set_bulk.ts";
+import { startProgram } from "./_spawn.ts";
 import { type SetStep, stepsOf } from "./_set_steps.ts";
 import type { SetType } from "./set_members.ts";
 import {
@@ -207,6 +207,11 @@ export class IpSets {
   /** Sets that are not as wanted, and why. */
   get failed(): ReadonlyMap<string, Failure> {
     return this.#failed;
+  }
+
+  /** Sets of ours that are in the kernel, as far as is known. */
+  get present(): number {
+    return [...this.#states.values()].filter((s) => s.have).length;
   }
 
   /** Sets that are wanted. */
@@ -416,7 +421,8 @@ export class IpSets {
       this.#headers = [];
       const bulk = new SetBulk(open, this.#options.temporaryPrefix);
       this.#count(bulk.lines);
-      const { code, stderr } = await run("ipset", ["restore", "-exist"], { stdin: bulk.text, timeoutMs: 120_000 });
+      const options = { stdin: bulk.text, timeoutMs: 120_000 };
+      const { code, stderr } = await startProgram("ipset", ["restore", "-exist"], options, this.#options).result;
       const stopped = code === 0 ? undefined : bulk.stoppedAt(stderr);
       if (code !== 0 && !stopped) throw new Error(`ipset restore: ${stderr.trim() || `exit code ${code}`}`);
       bulk.learn(stopped?.done);

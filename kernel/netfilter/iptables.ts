@@ -2,7 +2,7 @@ import type { Clock } from "../../lib/clock.ts";
 import type { Family } from "../../lib/ip.ts";
 import { type Metrics, noMetrics } from "../../lib/metrics.ts";
 import { messageOf } from "../../lib/problem.ts";
-import { run, type RunResult, start } from "../../lib/process.ts";
+import type { RunResult } from "../../lib/process.ts";
 import type { Failure, Report } from "../reconcile.ts";
 import {
   type Content,
@@ -29,6 +29,7 @@ import {
   wantedHooks,
 } from "./delta.ts";
 import { References } from "./_references.ts";
+import { startProgram } from "./_spawn.ts";
 import { refusalOf, type RestoreRefusal } from "./restore_refusal.ts";
 import { parseSaved } from "./saved.ts";
 import type { TableWatch } from "./table_watch.ts";
@@ -254,7 +255,7 @@ export class IptablesTable {
       this.counts.reads++;
       metrics.add("felix_iptables_save_calls");
       const options = { maxOutputBytes: maxSaveBytes };
-      const { code, stdout, stderr } = await run(tools.save, ["-t", table], options);
+      const { code, stdout, stderr } = await startProgram(tools.save, ["-t", table], options, this.#options).result;
       if (code !== 0) {
         metrics.add("felix_iptables_save_errors");
         throw new Error(`${tools.save}: ${stderr.trim() || `exit code ${code}`}`);
@@ -356,7 +357,7 @@ export class IptablesTable {
   async #restore({ text, entries }: RestoreText): Promise<RunResult> {
     const { tools, watch } = this.#options;
     const args = ["--noflush", "--wait", String(lockSeconds)];
-    const child = start(tools.restore, args, { stdin: text, timeoutMs: 60_000 });
+    const child = startProgram(tools.restore, args, { stdin: text, timeoutMs: 60_000 }, this.#options);
     watch.begin(this.#key, child.pid);
     let result: RunResult | undefined;
     try {
