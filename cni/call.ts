@@ -3,6 +3,7 @@ import type { Logger } from "../lib/log.ts";
 import type { KubernetesClients } from "../datastore/kubernetes/client.ts";
 import type { Asked, Lifecycle } from "../agent/endpoints/lifecycle.ts";
 import type { Attachment } from "../agent/endpoints/attachment.ts";
+import type { ClusterCaches } from "./cluster_cache.ts";
 import type { NetworkConfig } from "./config.ts";
 import type { CniArgs, CniEnvironment, Identifiers } from "./environment.ts";
 import type { PluginName } from "./wire.ts";
@@ -14,6 +15,8 @@ export interface CniDeps {
   node: string;
   lifecycle: Lifecycle;
   kubernetes: KubernetesClients;
+  /** What is known of Kubernetes, by client. */
+  caches: ClusterCaches;
   clock: Clock;
   log: Logger;
   /** Where calico/node writes the pods' MTU; default /var/lib/calico/mtu. */

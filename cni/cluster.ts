@@ -1,5 +1,6 @@
 import type { ClusterObject, KubernetesClient } from "../datastore/kubernetes/client.ts";
 import type { Call, CniDeps } from "./call.ts";
+import type { ClusterCache } from "./cluster_cache.ts";
 import type { PodFacts } from "./pod.ts";
 
 /**
@@ -19,12 +20,13 @@ export async function kubernetesOf(call: Call, deps: CniDeps): Promise<Kubernete
   return await deps.kubernetes.for(overrides, (name) => call.env[name]);
 }
 
-/** Pod and namespace, side by side. @throws Problem of KubernetesClient. */
-export async function podFacts(call: Call, client: KubernetesClient): Promise<PodFacts> {
+/** Pod and namespace, side by side; from what is known when it is enough. @throws Problem of KubernetesClient. */
+export async function podFacts(call: Call, deps: CniDeps, client: KubernetesClient): Promise<PodFacts> {
   const { namespace, pod } = call.ids;
+  const cache = cacheOf(call, deps, client);
   const [inNamespace, aPod] = await Promise.all([
-    asksForNamespace(call) ? client.namespace(namespace) : undefined,
-    call.config.policy.type === "k8s" ? client.pod(namespace, pod) : undefined,
+    asksForNamespace(call) ? cache.namespace(namespace) : undefined,
+    call.config.policy.type === "k8s" ? cache.pod(namespace, pod, call.args.podUid) : undefined,
   ]);
   return { namespace: inNamespace, pod: aPod };
 }
@@ -32,8 +34,11 @@ export async function podFacts(call: Call, client: KubernetesClient): Promise<Po
 /** The namespace whose labels pools may select by, for a call without a pod. @throws Problem. */
 export async function namespaceOf(call: Call, deps: CniDeps): Promise<ClusterObject | undefined> {
   if (!asksForNamespace(call)) return undefined;
-  return await (await kubernetesOf(call, deps)).namespace(call.ids.namespace);
+  return await cacheOf(call, deps, await kubernetesOf(call, deps)).namespace(call.ids.namespace);
 }
+
+const cacheOf = ({ config, ids }: Call, { caches }: CniDeps, client: KubernetesClient): ClusterCache =>
+  caches.of(client, config.kubernetes.node_name || ids.node);
 
 /** Calico's IPAM plugin looks at namespaces only when it knows a Kubernetes API. */
 const asksForNamespace = ({ config }: Call): boolean =>

@@ -70,6 +70,8 @@ const bad = (what: string, where: string, details?: string) =>
 export interface CniArgs {
   podName: string;
   podNamespace: string;
+  /** "" when the runtime does not tell it. For a static pod it is the hash of its file, not the UID of the API's pod. */
+  podUid: string;
   /** A specific address that the caller wants. */
   ip: Ip | undefined;
   testNamespace: string;
@@ -83,7 +85,7 @@ export interface CniArgs {
 export function readArgs(text: string, ignoreUnknown: boolean): CniArgs {
   const known: Record<string, string> = { K8S_POD_NAME: "", K8S_POD_NAMESPACE: "", K8S_POD_INFRA_CONTAINER_ID: "" };
   const unknown: string[] = [];
-  let ip: Ip | undefined, ignore = ignoreUnknown, testNamespace = "";
+  let ip: Ip | undefined, ignore = ignoreUnknown, testNamespace = "", podUid = "";
   for (const pair of text === "" ? [] : text.split(";")) {
     const [key, value, more] = pair.split("=");
     if (value === undefined || more !== undefined) throw badArgs(`ARGS: invalid pair ${JSON.stringify(pair)}`);
@@ -92,11 +94,12 @@ export function readArgs(text: string, ignoreUnknown: boolean): CniArgs {
     else if (key! in known) known[key!] = value;
     else {
       if (key === "CNI_TEST_NAMESPACE") testNamespace = value;
+      if (key === "K8S_POD_UID") podUid = value;
       unknown.push(JSON.stringify(pair));
     }
   }
   if (unknown.length > 0 && !ignore) throw badArgs(`ARGS: unknown args [${unknown.join(" ")}]`);
-  return { podName: known.K8S_POD_NAME!, podNamespace: known.K8S_POD_NAMESPACE!, ip, testNamespace };
+  return { podName: known.K8S_POD_NAME!, podNamespace: known.K8S_POD_NAMESPACE!, podUid, ip, testNamespace };
 }
 
 function readBoolean(pair: string, value: string): boolean {

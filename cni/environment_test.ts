@@ -49,7 +49,7 @@ Deno.test("readEnvironment() refuses names that the kernel or a path could trip 
 Deno.test("readArgs() reads pairs, and an address", () => {
   const args = readArgs("IgnoreUnknown=TRUE;K8S_POD_NAME=p;K8S_POD_NAMESPACE=n;IP=10.0.0.1;FOO=1;K8S_POD_UID=x", false);
   deepEqual([args.podName, args.podNamespace, formatIp(args.ip!)], ["p", "n", "10.0.0.1"]);
-  deepEqual(readArgs("", false), { podName: "", podNamespace: "", ip: undefined, testNamespace: "" });
+  deepEqual(readArgs("", false), { podName: "", podNamespace: "", podUid: "", ip: undefined, testNamespace: "" });
 });
 
 Deno.test("readArgs() refuses unknown keys unless told to ignore them, wherever that stands", () => {

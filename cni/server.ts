@@ -1,11 +1,13 @@
 import type { Clock } from "../lib/clock.ts";
+import { claimSocket, removeSocket } from "../lib/http_server.ts";
 import { isObject, type Json, parseJson, writeJson } from "../lib/json64.ts";
 import type { Logger } from "../lib/log.ts";
-import { Problem } from "../lib/problem.ts";
+import { isProblem, messageOf, Problem } from "../lib/problem.ts";
 import { KubernetesClients } from "../datastore/kubernetes/client.ts";
 import type { Lifecycle } from "../agent/endpoints/lifecycle.ts";
 import { answer } from "./answer.ts";
 import type { CniDeps } from "./call.ts";
+import { ClusterCaches } from "./cluster_cache.ts";
 import type { PluginRequest } from "./wire.ts";
 
 /** Where the agent listens for CNI calls. */
@@ -21,6 +23,8 @@ export interface CniServerOptions {
   log: Logger;
   /** What GET /v1/status answers besides: of policy in the kernel. */
   policy?: () => Json;
+  /** Of the network configuration, when it is known before the first call. */
+  kubeconfig?: string;
   /** Overrides of paths on this host; see CniDeps. */
   mtuFile?: string;
   nodeNameFile?: string;
@@ -37,9 +41,11 @@ const closeMs = 5_000;
 export async function serveCni(options: CniServerOptions): Promise<AsyncDisposable> {
   const { path = socketPath, clock, log } = options;
   const kubernetes = new KubernetesClients({ clock });
-  const deps: CniDeps = { ...options, kubernetes };
+  const caches = new ClusterCaches({ clock, log: log.child("kubernetes"), random: Math.random });
+  const deps: CniDeps = { ...options, kubernetes, caches };
+  if (options.kubeconfig) await followEarly(options.kubeconfig, deps);
   const told = new Set<string>();
-  await takePlace(path);
+  await claimSocket(path);
   const calls = new Set<Promise<unknown>>();
   const listening = Promise.withResolvers<void>();
   const server = Deno.serve({
@@ -64,26 +70,21 @@ export async function serveCni(options: CniServerOptions): Promise<AsyncDisposab
       const closed = server.shutdown();
       await Promise.race([Promise.allSettled(calls), clock.sleep(closeMs)]);
       await Promise.race([closed, clock.sleep(closeMs)]);
+      await caches[Symbol.asyncDispose]();
       kubernetes[Symbol.dispose]();
-      await Deno.remove(path).catch((error) => {
-        if (!(error instanceof Deno.errors.NotFound)) throw error;
-      });
+      await removeSocket(path);
     },
   };
 }
 
-/** Makes the folder, and removes a socket that an agent left which did not end in order. */
-async function takePlace(path: string): Promise<void> {
-  const folder = path.slice(0, path.lastIndexOf("/")) || "/";
-  await Deno.mkdir(folder, { recursive: true, mode: 0o700 });
+/** Follows Kubernetes before the first call: an agent that starts while the API server goes away knows at least what it saw. */
+async function followEarly(kubeconfig: string, { kubernetes, caches, node, log }: CniDeps): Promise<void> {
   try {
-    (await Deno.connect({ transport: "unix", path })).close();
+    caches.of(await kubernetes.for({ kubeconfig }, () => undefined), node);
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return;
-    if (!(error instanceof Deno.errors.ConnectionRefused)) throw error;
-    return await Deno.remove(path);
+    if (!isProblem(error)) throw error;
+    log.info("Kubernetes is followed from the first call on", { why: messageOf(error) });
   }
-  throw new Problem({ code: "exists", what: "another agent answers here", where: path, todo: "Stop it first" });
 }
 
 async function route(
@@ -106,7 +107,7 @@ async function route(
 }
 
 /** `calls` = other requests that are being served now. */
-function statusOf({ lifecycle, node }: CniDeps, calls: number, policy: (() => Json) | undefined): Response {
+function statusOf({ lifecycle, node, caches }: CniDeps, calls: number, policy: (() => Json) | undefined): Response {
   const readiness = lifecycle.readiness(undefined);
   const pending = lifecycle.pending().map(({ attachment, because, time }) => ({ ...attachment, because, time }));
   const more: { [name: string]: Json } = policy ? { policy: policy() } : {};
@@ -116,6 +117,7 @@ function statusOf({ lifecycle, node }: CniDeps, calls: number, policy: (() => Js
     ...readiness,
     calls,
     pending,
+    kubernetes: caches.states() as unknown as Json,
     ...more,
   });
 }

@@ -28,7 +28,7 @@ export const add: Verb = async (call, deps) => {
   await waitForGates(config.readiness_gates, deps.clock, call.asked?.signal);
   const client = call.ids.orchestrator === "k8s" ? await kubernetesOf(call, deps) : undefined;
   const wanted = client
-    ? await podRequest(call, await podFacts(call, client), deps.clock.now(), mtu)
+    ? await podRequest(call, await podFacts(call, deps, client), deps.clock.now(), mtu)
     : plainRequest(call, deps.clock.now(), mtu);
   const { request, answer, giveBack } = await withAddresses(call, deps, client, wanted);
   let added: Added;

@@ -1,5 +1,5 @@
 import { type Clock, systemClock, withDeadline } from "../../lib/clock.ts";
-import { isObject, type Json, parseJson } from "../../lib/json64.ts";
+import { isObject, type Json, parseJson, writeJson } from "../../lib/json64.ts";
 import { Problem } from "../../lib/problem.ts";
 import { type KubernetesOptions, kubernetesOptions, type KubernetesOverrides, type Pem } from "./options.ts";
 import type { Pod, PodMetadata } from "./pod.ts";
@@ -14,6 +14,12 @@ export interface ClusterObject {
 /** What of a ConfigMap we read. */
 export interface ConfigMap {
   data?: Record<string, string>;
+}
+
+/** What is written: a new object, or a merge patch (RFC 7396) of one. */
+export interface Send {
+  method: "POST" | "PATCH";
+  object: Record<string, unknown>;
 }
 
 /** What a client needs besides its options. */
@@ -35,6 +41,11 @@ export class KubernetesClient implements Disposable {
 
   /** @param options reads the options, at every call: a kubeconfig is rewritten when its token is renewed. */
   constructor(private readonly options: () => KubernetesOptions, private readonly deps: KubernetesDeps = {}) {}
+
+  /** A client of its own connection with the same options, for one that follows a collection. */
+  another(): KubernetesClient {
+    return new KubernetesClient(this.options, this.deps);
+  }
 
   /** A pod. @throws Problem "not-found", "unauthorized", "unavailable" (no answer in time; the server's own failure). */
   pod(namespace: string, name: string): Promise<Pod> {
@@ -65,13 +76,14 @@ export class KubernetesClient implements Disposable {
   }
 
   /**
-   * The answer to a GET as it comes, whatever its status says: for lists and watches. The deadline is the caller's.
+   * The answer as it comes, whatever its status says: for lists and watches, and for writes when there is something to
+   * `send`. The deadline is the caller's.
    * @throws Problem "unavailable" when no answer comes; "bad-input" when a file that the options name is not there.
    */
-  async open(path: string, signal: AbortSignal): Promise<Response> {
+  async open(path: string, signal: AbortSignal, send?: Send): Promise<Response> {
     const options = this.options();
     try {
-      return await this.#fetch(options, path, signal);
+      return await this.#fetch(options, path, signal, send);
     } catch (error) {
       throw error instanceof Problem ? error : unavailable(options.server, messageWithCause(error));
     }
@@ -106,12 +118,14 @@ export class KubernetesClient implements Disposable {
     return objectOf(text, what, options.server) as T;
   }
 
-  async #fetch(options: KubernetesOptions, path: string, signal: AbortSignal): Promise<Response> {
+  async #fetch(options: KubernetesOptions, path: string, signal: AbortSignal, send?: Send): Promise<Response> {
     const [ca, cert, key] = [options.ca, options.cert, options.key].map((pem) => pem && this.#files.text(pem));
     const token = options.token && this.#files.text(options.token).trim();
     const headers: Record<string, string> = { accept: "application/json" };
     if (token) headers.authorization = `Bearer ${token}`;
-    return await fetch(options.server + path, { client: this.#client(ca, cert, key), headers, signal });
+    if (send) headers["content-type"] = send.method === "PATCH" ? "application/merge-patch+json" : "application/json";
+    const what = send && { method: send.method, body: writeJson(send.object) };
+    return await fetch(options.server + path, { client: this.#client(ca, cert, key), headers, signal, ...what });
   }
 
   /** The connection pool for these certificates; a change of them makes a new one. */
@@ -144,7 +158,9 @@ export class KubernetesClients implements Disposable {
     const readFile = (path: string) => this.#files.ifThere(path);
     const read = () => kubernetesOptions(overrides, { env, readFile, parseYaml });
     read();
-    const id = JSON.stringify([overrides, env("KUBERNETES_SERVICE_HOST"), env("KUBERNETES_SERVICE_PORT")]);
+    const given = Object.entries(overrides).filter(([, value]) => value);
+    const inCluster = ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"].map((name) => env(name) ?? "");
+    const id = JSON.stringify([given.sort(), overrides.kubeconfig || overrides.apiRoot ? [] : inCluster]);
     const known = this.#clients.get(id);
     if (known) return known;
     const client = new KubernetesClient(read, this.deps);

@@ -27,8 +27,12 @@ export interface ReflectorOptions<T> {
   api: Api;
   /** Of the collection: "/api/v1/pods". */
   path: string;
+  /** Which objects of it: "fieldSelector=spec.nodeName%3Dalder". Default: all. */
+  where?: string;
   /** What of each object is kept. */
   keep(object: KubernetesObject): T;
+  /** A server need not have it (a CRD stands behind it): then there is nothing of it, and it is looked for again. */
+  isOptional?: boolean;
   clock: Clock;
   log: Logger;
   /** 0..1 source for jitter. */
@@ -43,8 +47,14 @@ export interface ReflectorState {
   connected: boolean;
   /** Why it is not connected. */
   why?: string;
+  /** The server does not have this collection. */
+  absent: boolean;
   lists: number;
   watches: number;
+  /** Events since the start, bookmarks too. */
+  events: number;
+  /** Monotonic milliseconds of the last answer or event. */
+  heardMs: number;
 }
 
 /** Objects a page of a list. */
@@ -57,6 +67,10 @@ const silenceMs = 90_000;
 const steadyMs = 10_000;
 /** Refusals of a version in a row after which all is listed: a restored server does not know ours, and does not say 410. */
 const refusalsBeforeList = 3;
+/** Times in a row that a server must say that it has no such collection: one that starts says so, too, for a moment. */
+const absencesBeforeEmpty = 3;
+/** Between two looks for a collection that a server does not have. */
+const absentMs = 30_000;
 
 /** The version that we have is too old, or a page's token: list again. */
 class Expired extends Error {}
@@ -64,13 +78,16 @@ class Expired extends Error {}
 /** A collection of Kubernetes, followed: a list in pages, then watches, over every failure, without loss. */
 export class Reflector<T> {
   readonly #options: ReflectorOptions<T>;
-  readonly #state: ReflectorState = { listed: false, connected: false, why: "starting", lists: 0, watches: 0 };
+  readonly #state: ReflectorState;
   /** All up to here was told; undefined = list. */
   #version: string | undefined;
   #refusals = 0;
+  #absences = 0;
 
   constructor(options: ReflectorOptions<T>) {
     this.#options = options;
+    const counts = { lists: 0, watches: 0, events: 0, heardMs: options.clock.monotonicMs() };
+    this.#state = { listed: false, connected: false, why: "starting", absent: false, ...counts };
   }
 
   /** How it stands now. */
@@ -94,6 +111,12 @@ export class Reflector<T> {
       } catch (error) {
         if (signal.aborted) return;
         askedMs = this.#failed(error);
+        if (this.#isAbsent(error)) {
+          const isNews = !this.#state.absent;
+          this.#nothingThere();
+          if (isNews) yield { all: [] };
+          askedMs = absentMs;
+        }
       }
       if (clock.monotonicMs() - began > steadyMs) backoff.reset();
       await clock.sleep(Math.max(askedMs, backoff.next()), signal).catch(() => {}); // aborted: the loop looks for that
@@ -105,11 +128,11 @@ export class Reflector<T> {
    * everything in one answer.
    */
   async #list(signal: AbortSignal): Promise<T[]> {
-    const { path, keep, log, clock } = this.#options;
+    const { path, where, keep, log, clock } = this.#options;
     const began = clock.monotonicMs(), all: T[] = [];
     for (let next = "";;) {
       const page = await this.#page(
-        `${path}?limit=${pageSize}${next && `&continue=${encodeURIComponent(next)}`}`,
+        `${path}?limit=${pageSize}${where ? `&${where}` : ""}${next && `&continue=${encodeURIComponent(next)}`}`,
         signal,
       );
       const { items, metadata } = page;
@@ -146,9 +169,10 @@ export class Reflector<T> {
 
   /** One watch: the changes of each piece that arrives; none for bookmarks. */
   async *#watch(signal: AbortSignal): AsyncGenerator<{ object: T; gone: boolean }[], void> {
-    const { api, path, clock, random } = this.#options;
+    const { api, path, where, clock, random } = this.#options;
     const seconds = Math.round(240 + 240 * random());
-    const query = `watch=true&allowWatchBookmarks=true&timeoutSeconds=${seconds}&resourceVersion=${this.#version}`;
+    const from = `timeoutSeconds=${seconds}&resourceVersion=${this.#version}${where ? `&${where}` : ""}`;
+    const query = `watch=true&allowWatchBookmarks=true&${from}`;
     const stop = new AbortController();
     const both = AbortSignal.any([stop.signal, signal]);
     this.#state.watches++;
@@ -179,6 +203,8 @@ export class Reflector<T> {
   /** A line of a watch. @throws Expired, or a Problem, for an ERROR. */
   #event(line: string): { object: T; gone: boolean }[] {
     const { type, object: raw } = this.#parse(line);
+    this.#state.events++;
+    this.#state.heardMs = this.#now();
     if (type === "ERROR") throw this.#said(isObject(raw) ? raw : {}, 500);
     const object = objectOf(raw);
     if (!object) throw this.#strange("an event without metadata");
@@ -189,8 +215,25 @@ export class Reflector<T> {
   }
 
   #answered(): void {
-    this.#state.connected = true;
-    this.#state.why = undefined;
+    Object.assign(this.#state, { connected: true, why: undefined, absent: false, heardMs: this.#now() });
+    this.#absences = 0;
+  }
+
+  /** True when the server said often enough that it has no such collection. */
+  #isAbsent(error: unknown): boolean {
+    if (!this.#options.isOptional) return false;
+    this.#absences = error instanceof Refused && error.status === 404 ? this.#absences + 1 : 0;
+    return this.#absences >= absencesBeforeEmpty;
+  }
+
+  #nothingThere(): void {
+    this.#version = undefined;
+    if (!this.#state.absent) this.#options.log.info("Kubernetes has no such objects", { path: this.#options.path });
+    Object.assign(this.#state, { listed: true, connected: true, why: undefined, absent: true, heardMs: this.#now() });
+  }
+
+  #now(): number {
+    return this.#options.clock.monotonicMs();
   }
 
   /** Takes notes of a failure; answers how many milliseconds the server asked us to wait. @throws what is a bug. */
@@ -199,7 +242,8 @@ export class Reflector<T> {
     if (!(error instanceof Expired) && !isProblem(error)) throw error;
     this.#state.connected = false;
     this.#state.why = messageOf(error);
-    log.warn("Kubernetes cannot be followed now, what is known stays", { path, why: messageOf(error) });
+    const isQuiet = this.#options.isOptional && error instanceof Refused && error.status === 404;
+    if (!isQuiet) log.warn("Kubernetes cannot be followed now, what is known stays", { path, why: messageOf(error) });
     if (error instanceof Expired) {
       this.#version = undefined;
       return 0;

@@ -41,11 +41,12 @@ export async function stateOf(world: AgentWorld): Promise<State> {
     });
   }
   const links = (await world.host.ipJson<{ ifname: string }[]>("link show")).map((l) => l.ifname);
-  const routes = await world.host.ipJson<{ dst: string; dev: string }[]>("route show");
+  const routes = await world.host.ipJson<{ dst: string; dev?: string }[]>("route show");
   return {
     ...{ addresses, handles, endpoints },
     links: links.filter((name) => name.startsWith("cali")),
-    routes: new Map(routes.filter((r) => r.dev.startsWith("cali")).map((r) => [r.dst, r.dev])),
+    // A route of a block without a device drops what no pod has.
+    routes: new Map(routes.flatMap((r) => (r.dev?.startsWith("cali") ? [[r.dst, r.dev]] : []))),
     journal: filesIn(world.journalDir),
   };
 }
