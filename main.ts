@@ -15,6 +15,7 @@ const subcommands: Record<string, () => Promise<Subcommand>> = {
   routing: async () => (await import("./node/main.ts")).routing,
   controllers: async () => (await import("./controllers/main.ts")).main,
   store: async () => (await import("./store/main.ts")).main,
+  api: async () => (await import("./api/main.ts")).main,
   ctl: async () => (await import("./ctl/main.ts")).main,
   install: async () => (await import("./node/install.ts")).install,
   uninstall: async () => (await import("./node/install.ts")).uninstall,
@@ -36,6 +37,7 @@ const help = `tortie: a network agent for Linux hosts
   tortie install | uninstall
                             links, CNI configuration and systemd units on this host
   tortie controllers        keeps in etcd what Kubernetes says: policies, profiles, labels
+  tortie api                resources over HTTP, and pages for a browser (tortie node serves them on a socket, too)
   tortie store              the datastore of one host without etcd: etcd's v3 API over one file
   tortie cni | ipam         CNI plugin (also as calico, calico-ipam, or when CNI_COMMAND is set)
   tortie version | help

@@ -47,7 +47,9 @@ export const guard: MiddlewareHandler<{ Bindings: Bindings; Variables: { caller:
     return await next();
   }
   const message = said === "" ? "a token is needed: Authorization: Bearer TOKEN" : "this token is not ours";
-  return json(statusOf(401, "Unauthorized", message), 401, { "www-authenticate": 'Basic realm="tortie: token as password"' });
+  return json(statusOf(401, "Unauthorized", message), 401, {
+    "www-authenticate": 'Basic realm="tortie: token as password"',
+  });
 };
 
 function basicPassword(said: string): string | undefined {

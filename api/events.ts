@@ -28,7 +28,7 @@ export async function eventsOf(parts: ApiParts, watched: Watched): Promise<Respo
   const objects = new Map<string, Resource>();
   const range = prefixRange(kindPrefix(watched.kind.kind, watched.namespace));
   const stop = new AbortController();
-  const signal = AbortSignal.any([watched.signal, stop.signal]);
+  const signal = AbortSignal.any([parts.signal, watched.signal, stop.signal]);
   const revision = await parts.store.list(range, (kvs) => {
     for (const kv of kvs) {
       const resource = decodeResource(kv);
@@ -42,7 +42,11 @@ export async function eventsOf(parts: ApiParts, watched: Watched): Promise<Respo
   });
   async function* texts(): AsyncGenerator<string> {
     if (revision === undefined) return yield expired();
-    if (watched.from === undefined) { for (const resource of objects.values()) yield text("ADDED", resource, revision); }
+    if (watched.from === undefined) {
+      for (const resource of objects.values()) {
+        yield text("ADDED", resource, revision);
+      }
+    }
     yield `id: ${revision}\n\n`;
     try {
       for await (const batch of parts.store.watch(range, revision + 1n, { signal })) {

@@ -48,7 +48,9 @@ async function limitedText(request: Request): Promise<string> {
     chunks.push(chunk);
   }
   try {
-    return await new Blob(chunks as BlobPart[]).arrayBuffer().then((b) => new TextDecoder("utf-8", { fatal: true }).decode(b));
+    return await new Blob(chunks as BlobPart[]).arrayBuffer().then((b) =>
+      new TextDecoder("utf-8", { fatal: true }).decode(b)
+    );
   } catch (error) {
     if (!(error instanceof TypeError)) throw error;
     throw bad("the body is not UTF-8");

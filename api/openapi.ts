@@ -69,9 +69,14 @@ function pathsOf(kind: Kind): Words {
 
 const name = parameter("path", "name", "name of the object");
 const namespace = parameter("path", "namespace", "its namespace");
-const strictness = parameter("query", "fieldValidation", "Ignore keeps members that are not known; else they are refused", {
-  ...{ type: "string", enum: ["Strict", "Ignore"], default: "Strict" },
-});
+const strictness = parameter(
+  "query",
+  "fieldValidation",
+  "Ignore keeps members that are not known; else they are refused",
+  {
+    ...{ type: "string", enum: ["Strict", "Ignore"], default: "Strict" },
+  },
+);
 
 function listPath(kind: Kind, parameters: Words[]): Words {
   return { parameters, get: list(kind, "", ""), post: write(kind, "create", "Stores a new object", 201) };
@@ -121,9 +126,15 @@ function write(kind: Kind, verb: string, summary: string, code: number): Words {
 
 const status: Words = {
   type: "object",
-  description: "Kubernetes' Status: 400 unreadable, 404, 409 conflict or exists, 422 a rule of the kind, 503 try again.",
+  description:
+    "Kubernetes' Status: 400 unreadable, 404, 409 conflict or exists, 422 a rule of the kind, 503 try again.",
   properties: {
-    ...{ kind: { const: "Status" }, code: { type: "integer" }, reason: { type: "string" }, message: { type: "string" } },
+    ...{
+      kind: { const: "Status" },
+      code: { type: "integer" },
+      reason: { type: "string" },
+      message: { type: "string" },
+    },
     details: {
       type: "object",
       properties: {

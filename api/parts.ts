@@ -10,6 +10,8 @@ export interface ApiParts {
   clock: Clock;
   random: () => number;
   log: Logger;
+  /** Ends what is watched. */
+  signal: AbortSignal;
   /** The host that this process runs on, as objects' histories name it. */
   host: string;
   /** Health of this process. */

@@ -32,10 +32,12 @@ export function resourceRoutes(parts: ApiParts): Hono<{ Variables: { caller: Cal
   const app = new Hono<{ Variables: { caller: Caller } }>();
   const one = new ResourceCalls(parts);
   app.get("/", () => json(discovery()));
-  for (const [list, object] of [
-    ["/:plural", "/:plural/:name"],
-    ["/namespaces/:namespace/:plural", "/namespaces/:namespace/:plural/:name"],
-  ] as const) {
+  for (
+    const [list, object] of [
+      ["/:plural", "/:plural/:name"],
+      ["/namespaces/:namespace/:plural", "/namespaces/:namespace/:plural/:name"],
+    ] as const
+  ) {
     app.get(list, (c) => one.list(c.req.raw, kindOf(c.req.param()), place(c.req.param())));
     app.post(list, (c) => one.create(c.req.raw, kindOf(c.req.param()), place(c.req.param()), c.get("caller")));
     app.get(object, (c) => one.get(c.req.raw, kindOf(c.req.param()), place(c.req.param())));

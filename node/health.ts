@@ -1,5 +1,6 @@
 import { Backoff } from "../lib/backoff.ts";
 import { type Clock, systemClock } from "../lib/clock.ts";
+import { closeServer } from "../lib/http_server.ts";
 import type { Health, PartHealth } from "../lib/health.ts";
 import type { Logger } from "../lib/log.ts";
 import { messageOf, Problem } from "../lib/problem.ts";
@@ -57,9 +58,6 @@ function table(good: boolean, parts: PartHealth[]): Response {
   return new Response(`${text}\n`, { status: good ? 200 : 503, headers: { "content-type": "text/plain" } });
 }
 
-/** How long answers under way may take when a server closes; nobody new is served meanwhile. */
-const closeMs = 2_000;
-
 /** A server that listens, or tries to. */
 export interface HealthServer extends AsyncDisposable {
   /** The port, as soon as it listens; rejects when it is disposed before that. */
@@ -85,10 +83,7 @@ export function serveHealth(
     async [Symbol.asyncDispose]() {
       stop.abort(new Problem({ code: "unavailable", what: "health server was stopped" }));
       const running = await server.catch(() => undefined);
-      if (!running) return;
-      const closed = new AbortController();
-      await Promise.race([running.shutdown(), clock.sleep(closeMs, closed.signal).catch(() => {})]);
-      closed.abort();
+      if (running) await closeServer(running, clock);
     },
   };
 }

@@ -1,6 +1,7 @@
 import { systemClock } from "../lib/clock.ts";
-import { createLog, type Logger, parseLevel } from "../lib/log.ts";
-import { messageOf, Problem } from "../lib/problem.ts";
+import { createLog, parseLevel } from "../lib/log.ts";
+import { Problem } from "../lib/problem.ts";
+import { aborted, flagPairs, runService } from "../lib/service.ts";
 import { startStore } from "./server.ts";
 
 const usage = `usage: tortie store [--file FILE] [--socket PATH] [--listen PORT] [--keep REVISIONS]
@@ -27,7 +28,7 @@ export interface StoreArguments {
 /** Reads the arguments. @throws Problem "bad-input". */
 export function storeArguments(args: string[]): StoreArguments {
   const told: StoreArguments = { file: "/var/lib/tortie/store.db", socket: "/run/tortie/store.sock" };
-  for (const [flag, value] of pairs(args)) {
+  for (const [flag, value] of flagPairs(args, "tortie store --help")) {
     if (flag === "--file") told.file = value;
     else if (flag === "--socket") told.socket = value;
     else if (flag === "--listen") told.port = number(flag, value, 65_535);
@@ -35,18 +36,6 @@ export function storeArguments(args: string[]): StoreArguments {
     else throw new Problem({ code: "bad-input", what: `unknown argument "${flag}"`, todo: "See tortie store --help" });
   }
   return told;
-}
-
-/** `--flag value` and `--flag=value` as pairs. */
-function* pairs(args: string[]): Generator<[string, string]> {
-  for (let i = 0; i < args.length; i++) {
-    const [flag, inline] = args[i]!.split(/=(.*)/s, 2) as [string, string?];
-    const value = inline ?? args[++i];
-    if (!value) {
-      throw new Problem({ code: "bad-input", what: `"${flag}" needs a value`, todo: "See tortie store --help" });
-    }
-    yield [flag, value];
-  }
 }
 
 function number(flag: string, text: string, most: number): number {
@@ -65,23 +54,8 @@ export async function main(args: string[]): Promise<number> {
     level: parseLevel(Deno.env.get("LOG_LEVEL") ?? "info") ?? "info",
     clock: systemClock,
   });
-  const stop = Promise.withResolvers<void>();
-  const signals = ["SIGTERM", "SIGINT"] as const;
-  for (const signal of signals) Deno.addSignalListener(signal, stop.resolve);
-  try {
+  return await runService(log, async (signal) => {
     await using store = await startStore({ ...storeArguments(args), clock: systemClock, log });
-    await Promise.race([stop.promise, store.over]);
-    return 0;
-  } catch (error) {
-    return failed(log, error);
-  } finally {
-    for (const signal of signals) Deno.removeSignalListener(signal, stop.resolve);
-  }
-}
-
-function failed(log: Logger, error: unknown): number {
-  if (!(error instanceof Problem)) throw error;
-  const why = error.cause === undefined ? undefined : messageOf(error.cause);
-  log.error("stopped", { what: error.what, where: error.where, todo: error.todo, why });
-  return 1;
+    await Promise.race([aborted(signal), store.over]);
+  });
 }

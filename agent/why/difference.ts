@@ -33,7 +33,7 @@ const mostQuestions = 100_000;
  */
 export function verdictChanges(before: World, after: World): Difference {
   const touched = touchedParties(before, after);
-  const traffic = trafficOf(before, after);
+  const traffic = trafficOf(changedRules(before, after), after);
   let peers = [...partiesIn(after), ...outside(before, after)], left = 0;
   if (2 * touched.length * peers.length * traffic.length > mostQuestions) {
     const kept = [...new Map(peers.map((p) => [likeness(after, p), p])).values()];
@@ -61,10 +61,16 @@ export function verdictChanges(before: World, after: World): Difference {
   return { changes, asked, left };
 }
 
-type Traffic = Pick<Question, "protocol" | "srcPort" | "dstPort" | "icmp" | "family"> & { name: string };
+/** One sort of packet: `TCP 80`. */
+export type Traffic = Pick<Question, "protocol" | "srcPort" | "dstPort" | "icmp" | "family"> & { name: string };
 
-/** Undefined when an end has no address of the version, or is not there. */
-function ask(world: World, from: Party, to: Party, packet: Omit<Traffic, "name">): VerdictChange["before"] | undefined {
+/** The verdict on a flow between two parties. Undefined when an end has no address of the version, or is not there. */
+export function ask(
+  world: World,
+  from: Party,
+  to: Party,
+  packet: Omit<Traffic, "name">,
+): VerdictChange["before"] | undefined {
   const [a, b] = [here(world, from), here(world, to)];
   if (!a || !b || !hasFamily(world, a, packet.family) || !hasFamily(world, b, packet.family)) return undefined;
   const { verdict, stages } = pathOf(world, { from: a, to: b, ...packet });
@@ -87,7 +93,8 @@ function hasFamily(world: World, party: Party, family: 4 | 6): boolean {
 
 const workloads = (world: World): SubjectInput[] => world.subjects.filter((s) => s.is === "workload");
 
-function partiesIn(world: World): Party[] {
+/** All workloads, and all hosts. */
+export function partiesIn(world: World): Party[] {
   const nodes = new Set([...world.nodes.keys(), ...world.subjects.flatMap((s) => (s.is === "host" ? [s.node!] : []))]);
   return [
     ...workloads(world).map((endpoint): Party => ({ is: "workload", endpoint })),
@@ -139,9 +146,9 @@ function changedRules(before: World, after: World): Rule[] {
 /** A port that rules do not name, and what the others are called for people. */
 const otherPort = 33333;
 
-function trafficOf(before: World, after: World): Traffic[] {
+/** TCP and UDP to each port that the rules name and to one that they do not, and an echo request, for both versions. */
+export function trafficOf(rules: readonly Rule[], world: World): Traffic[] {
   const ports = new Map([[6, new Set<number>([22])], [17, new Set<number>()]]);
-  const rules = changedRules(before, after);
   const protocols = (r: Rule) =>
     (r.protocol === undefined ? [6, 17] : [numberOf(r.protocol)]).filter((p) => ports.has(p));
   for (const rule of rules) {
@@ -151,7 +158,7 @@ function trafficOf(before: World, after: World): Traffic[] {
       }
     }
   }
-  for (const { name, protocol, port } of after.subjects.flatMap((s) => s.ports)) {
+  for (const { name, protocol, port } of world.subjects.flatMap((s) => s.ports)) {
     const asked = rules.some((r) =>
       [r.source, r.destination].some((s) => [...s.namedPortSets, ...s.notNamedPortSets].length > 0)
     );
@@ -189,7 +196,8 @@ function outside(before: World, after: World): Party[] {
   return [...byText.values()].filter(isFree).map((address): Party => ({ is: "outside", address }));
 }
 
-function likeness(world: World, party: Party): string {
+/** What parties have in common that policy cannot tell apart; hosts are each alone. */
+export function likeness(world: World, party: Party): string {
   if (party.is !== "workload") return partyName(party);
   const { endpoint } = party;
   return text([[...world.labelsOf(endpoint)].sort(), endpoint.parents, endpoint.ports, endpoint.nets.map((n) => n.v)]);
