@@ -2,7 +2,7 @@ import type { Mirror } from "../datastore/mirror.ts";
 import type { Health } from "../lib/health.ts";
 import type { Logger } from "../lib/log.ts";
 import type { Dataplane } from "./dataplane/apply.ts";
-import { NetworkInputs } from "./network/inputs.ts";
+import { type DesiredNetwork, NetworkInputs } from "./network/inputs.ts";
 import { BrokenValues, brokenWords, Refusals } from "./refusals.ts";
 import { problemsByObject } from "./settings.ts";
 
@@ -46,7 +46,17 @@ export async function runAgent(options: AgentOptions): Promise<void> {
     pending = false;
     const { desired, problems, findings } = inputs.desired();
     refusals.set("network's settings", problemsByObject(problems), "setting not understood");
-    for (const { node, why } of findings) log.warn("node is not reachable as it says", { of: node, why });
+    refusals.set("cluster's nodes", byNode(findings), "node is not reachable as it says");
     dataplane.apply(desired);
   }
+}
+
+/** Everything that is wrong with a node, by its object. */
+function byNode(findings: DesiredNetwork["findings"]): Map<string, string> {
+  const found = new Map<string, string>();
+  for (const { node, why } of findings) {
+    const object = `Node:${node}`, said = found.get(object);
+    found.set(object, said === undefined ? why : `${said}; ${why}`);
+  }
+  return found;
 }

@@ -61,6 +61,8 @@ export interface WireguardSettings {
   mark: number;
   /** Packets between hosts are encrypted too. */
   hostEncryption: boolean;
+  /** Packets to pods of other nodes leave encrypted or not at all. */
+  mandatory: boolean;
   /** 0 = none is sent. */
   keepaliveSeconds: number;
   /** Keys are made for a round: another word makes new ones. */
@@ -75,6 +77,8 @@ export interface WireguardPlan {
   peers: readonly { node: string; publicKey: string; endpoint: Ip; allowed: readonly Cidr[] }[];
   /** Networks with an owner that is no peer: they are reached as without WireGuard. */
   bypassed: readonly Cidr[];
+  /** Networks that are reached by a longer one's peer, or not at all. Empty unless encryption is mandatory. */
+  closed: readonly Cidr[];
 }
 
 /** Settings that the network of this node depends on; all from FelixConfiguration and the environment. */

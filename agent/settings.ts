@@ -40,6 +40,7 @@ export type Row<T> = [name: string, read: Read<T>, otherwise: T];
 export const ownParameters: Readonly<Record<string, string>> = {
   tortieCutDeniedFlows: "TORTIE_CUT_DENIED_FLOWS",
   tortieWireguardKeyRound: "TORTIE_WIREGUARD_KEY_ROUND",
+  tortieWireguardMandatory: "TORTIE_WIREGUARD_MANDATORY",
 };
 
 /** Name of a field's parameter, as it stands in annotations, and after FELIX_ in variables (any case). */

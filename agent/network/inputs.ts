@@ -27,7 +27,7 @@ import type { SettingProblem } from "../settings.ts";
 import { type ClusterNode, clusterNode, type ResolvedNodes, resolveNodes } from "./cluster_nodes.ts";
 import { ClusterRoutes, ownedIn, type RouteContext } from "./cluster_routes.ts";
 import { networkSettings } from "./settings.ts";
-import { wireguardPlan } from "./wireguard.ts";
+import { unencrypted, wireguardPlan } from "./wireguard.ts";
 
 /** What does not come from the datastore. */
 export interface LocalFacts {
@@ -179,7 +179,7 @@ export class NetworkInputs {
       clusterRoutes: this.#routes.flush(this.#context),
       wireguard: this.#wireguardPlans(this.#context, settings),
     };
-    return { desired, problems, findings: nodes.findings };
+    return { desired, problems, findings: [...nodes.findings, ...unencrypted(nodes, settings.wireguard)] };
   }
 
   /** Worked out anew when nodes, blocks or settings changed. */
@@ -187,8 +187,9 @@ export class NetworkInputs {
     const of = `${this.#routes.revision} ${JSON.stringify(wireguard)}`;
     if (this.#wireguard?.of === of && this.#wireguard.context === context) return this.#wireguard.plans;
     const plans: Partial<Record<Family, WireguardPlan>> = {};
+    const pods = context.pools.filter(({ uses }) => uses.includes("Workload")).map(({ cidr }) => cidr);
     for (const v of [4, 6] as const) {
-      if (wireguard.enabled[v]) plans[v] = wireguardPlan(v, this.#routes.owned(), context.nodes, wireguard);
+      if (wireguard.enabled[v]) plans[v] = wireguardPlan(v, this.#routes.owned(), context.nodes, wireguard, pods);
     }
     this.#wireguard = { of, context, plans };
     return plans;

@@ -88,12 +88,15 @@ export function ownsAddress(
 }
 
 /**
- * True when a route of WireGuard's table is ours: on its device all but the kernel's, and the ways past it. While it is
+ * True when a route of WireGuard's table is ours: on its device all but the kernel's, and the ways past it or
+ * to nowhere. While it is
  * off the table may be another's, and only what has our own number is ours.
  */
 export function ownsWireguardRoute(r: Route, { interfaces, settings }: Ownership): boolean {
   const { enabled, deviceName } = settings.wireguard, v = r.dst.v;
-  if (r.kind === kind.throw) return enabled[v] || r.protocol === exclusiveProtocol(settings);
+  if (r.kind === kind.throw || r.kind === kind.prohibit) {
+    return enabled[v] || r.protocol === exclusiveProtocol(settings);
+  }
   const on = r.index === undefined ? undefined : interfaces.at(r.index);
   return on?.name === deviceName[v] && r.protocol !== kernelProtocol;
 }

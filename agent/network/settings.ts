@@ -35,6 +35,7 @@ interface FlatWireguard {
   wgMtuV6: number;
   wgPriority: number;
   wgHosts: boolean;
+  wgMandatory: boolean;
   wgKeepaliveMs: number;
   wgRound: string;
   markMask: number;
@@ -122,6 +123,7 @@ const rows: { [K in keyof Flat]-?: Row<Flat[K]> } = {
   wgMtuV6: ["wireguardMTUV6", integer(0, 65535), 0],
   wgPriority: ["wireguardRoutingRulePriority", integer(1, 32765), 99],
   wgHosts: ["wireguardHostEncryptionEnabled", flag, false],
+  wgMandatory: ["tortieWireguardMandatory", flag, false],
   wgKeepaliveMs: ["wireguardKeepAlive", milliseconds, 0],
   wgRound: ["tortieWireguardKeyRound", oneLine, ""],
   markMask: ["iptablesMarkMask", integer(0, 0xffffffff), 0xffff0000],
@@ -148,7 +150,7 @@ export function networkSettings(sources: SettingSources): {
 /** WireGuard's settings out of the flat ones. Without a bit of the mark mask, or two tables, it stays off and is told. */
 function wireguardSettings<F extends FlatWireguard>(flat: F, problems: SettingProblem[]) {
   const { wgEnabled, wgEnabledV6, wgName, wgNameV6, wgPort, wgPortV6, wgMtu, wgMtuV6, ...more } = flat;
-  const { wgPriority, wgHosts, wgKeepaliveMs, wgRound, markMask, tables, oldTables, ...rest } = more;
+  const { wgPriority, wgHosts, wgMandatory, wgKeepaliveMs, wgRound, markMask, tables, oldTables, ...rest } = more;
   const mark = sixthBit(markMask);
   const ranges = tables === usualTables && oldTables ? oldTables : tables;
   const numbers = firstTables(ranges);
@@ -157,6 +159,9 @@ function wireguardSettings<F extends FlatWireguard>(flat: F, problems: SettingPr
     problems.push({ object, setting: "iptablesMarkMask (fewer than six bits)", value: markMask });
   }
   if (wanted && !numbers) problems.push({ object, setting: "routeTableRanges (fewer than two tables)", value: ranges });
+  if (wgMandatory && !wanted) {
+    problems.push({ object, setting: "tortieWireguardMandatory (WireGuard is off)", value: wgMandatory });
+  }
   const able = mark !== 0 && numbers !== undefined;
   const wireguard: WireguardSettings = {
     enabled: { 4: wgEnabled && able, 6: wgEnabledV6 && able },
@@ -167,6 +172,7 @@ function wireguardSettings<F extends FlatWireguard>(flat: F, problems: SettingPr
     table: { 4: numbers?.[0] ?? 1, 6: numbers?.[1] ?? 2 },
     mark,
     hostEncryption: wgHosts,
+    mandatory: wgMandatory,
     keepaliveSeconds: Math.min(Math.round(wgKeepaliveMs / 1000), 65535),
     keyRound: wgRound,
   };

@@ -39,6 +39,7 @@ Deno.test("without any configuration the settings are Calico's defaults", () => 
       hostEncryption: false,
       keepaliveSeconds: 0,
       keyRound: "",
+      mandatory: false,
     },
   });
 });

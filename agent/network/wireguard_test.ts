@@ -8,7 +8,7 @@ import { clusterNode, resolveNodes } from "./cluster_nodes.ts";
 import { Interfaces } from "./interfaces.ts";
 import { podMtu } from "./mtu.ts";
 import { networkSettings } from "./settings.ts";
-import { wantedWireguard, wireguardPlan } from "./wireguard.ts";
+import { unencrypted, wantedWireguard, wireguardPlan } from "./wireguard.ts";
 
 const secret = (n: number) => privateKeyOf(new Uint8Array(32).fill(n));
 const key = (n: number) => publicKeyOf(secret(n));
@@ -81,10 +81,10 @@ Deno.test("a host's own address goes through WireGuard with host encryption only
   assert.equal(plan([without, node(2)]).ip, undefined);
 });
 
-const desired = (settings = on): Desired => {
+const desired = (settings = on, pools: Cidr[] = []): Desired => {
   const nodes = resolveNodes([node(1), node(2), node(3, {})], "h1");
-  const wireguard = { 4: wireguardPlan(4, [1, 2, 3].map(block), nodes, settings.wireguard) };
-  return { settings, wireguard } as unknown as Desired;
+  const wireguard = { 4: wireguardPlan(4, [1, 2, 3].map(block), nodes, settings.wireguard, pools) };
+  return { settings, wireguard, endpoints: new Map() } as unknown as Desired;
 };
 const interfaces = (...links: Partial<Link>[]) => {
   const all = new Interfaces();
@@ -155,7 +155,7 @@ Deno.test("IPv6 has its own device, key, table and port; a node without an IPv6 
     ["h2", "2001:db8::2", "fd00:2::/122"],
   ]);
   assert.deepEqual(texts(plan.bypassed), ["fd00:3::/122"]);
-  const want = { settings: { ...on, wireguard }, wireguard: { 6: plan } } as unknown as Desired;
+  const want = { settings: { ...on, wireguard }, wireguard: { 6: plan }, endpoints: new Map() } as unknown as Desired;
   const wanted = wantedWireguard(want, interfaces({ index: 8, name: "wg-v6.cali" }), 1500, { 6: secret(1) });
   assert.deepEqual([...wanted.devices], [["wg-v6.cali", { kind: "wireguard", mtuBytes: 1420, up: true }]]);
   assert.equal(wanted.settings.get("wg-v6.cali")?.port, 51821);
@@ -164,6 +164,54 @@ Deno.test("IPv6 has its own device, key, table and port; a node without an IPv6 
     ["fd00:2::/122", 2, kind.unicast],
     ["fd00:3::/122", 2, kind.throw],
   ]);
+});
+
+const closing = settingsOf({ TORTIE_WIREGUARD_MANDATORY: "true" }).settings;
+const pool = parseCidr("10.65.0.0/16");
+
+Deno.test("mandatory: what is of no peer is closed, pools as a whole; own networks and hosts' addresses are not", () => {
+  const nodes = resolveNodes(
+    [node(1), node(2), node(3, {}), node(4, {}, { addresses: [{ address: "10.65.7.7" }] })],
+    "h1",
+  );
+  const owned = [block(1), block(2), block(3), { dst: parseCidr("172.16.3.0/26"), node: "h3" }];
+  const { peers, bypassed, closed } = wireguardPlan(4, owned, nodes, closing.wireguard, [pool, parseCidr("fd00::/48")]);
+  assert.deepEqual(peers.map((p) => p.node), ["h2"]);
+  assert.deepEqual(texts(bypassed), ["10.65.1.0/26", "10.65.1.1/32", "10.65.7.7/32"]);
+  assert.deepEqual(texts(closed), ["10.65.0.0/16", "10.65.3.0/26", "10.65.3.1/32", "10.65.4.1/32", "172.16.3.0/26"]);
+  const encrypted = { ...closing.wireguard, hostEncryption: true };
+  assert.ok(texts(wireguardPlan(4, owned, nodes, encrypted, [pool]).bypassed).includes("192.0.2.3/32"), "hosts stay");
+});
+
+Deno.test("mandatory: closed networks come last in the table, and are there without device and key", () => {
+  const up = interfaces({ index: 7, name: "wireguard.cali" });
+  const kinds = (w: ReturnType<typeof wantedWireguard>) =>
+    [...w.routes[4].values()].map((r) => `${formatCidr(r.dst)} ${r.kind} ${r.metric}`).sort();
+  const shut = ["10.65.0.0/16 8 2147483647", "10.65.1.0/26 9 0", "10.65.1.1/32 9 0", "10.65.3.0/26 8 2147483647"];
+  const bare = wantedWireguard(desired(closing, [pool]), interfaces(), 1500, {});
+  assert.deepEqual(kinds(bare), [...shut, "10.65.3.1/32 8 2147483647"]);
+  assert.deepEqual([bare.devices.size, bare.peers.size, bare.rules[4].size], [0, 0, 1]);
+  const whole = kinds(wantedWireguard(desired(closing, [pool]), up, 1500, { 4: secret(1) }));
+  assert.deepEqual(whole.filter((k) => !kinds(bare).includes(k)), ["10.65.2.0/26 1 0", "10.65.2.1/32 1 0"]);
+});
+
+Deno.test("mandatory: pods here with addresses of nobody's block stay reachable", () => {
+  const endpoints = new Map([["e", {
+    nets: ["10.65.1.2/32", "10.65.9.9/32", "10.9.0.1/32"].map((net) => parseCidr(net)),
+  }]]);
+  const want = { ...desired(closing, [pool]), endpoints } as unknown as Desired;
+  const thrown = [...wantedWireguard(want, interfaces(), 1500, {}).routes[4].values()].filter((r) =>
+    r.kind === kind.throw
+  );
+  assert.deepEqual(texts(thrown.map((r) => r.dst)), ["10.65.1.0/26", "10.65.1.1/32", "10.65.9.9/32"]);
+});
+
+Deno.test("mandatory: nodes without a key are named, and the switch alone is told of", () => {
+  const nodes = resolveNodes([node(1), node(2), node(3, {})], "h1");
+  assert.deepEqual(unencrypted(nodes, closing.wireguard).map((f) => f.node), ["h3"]);
+  assert.deepEqual(unencrypted(nodes, on.wireguard), []);
+  const alone = settingsOf({ FELIX_WIREGUARDENABLED: "false", TORTIE_WIREGUARD_MANDATORY: "true" });
+  assert.deepEqual(alone.problems.map((p) => p.setting), ["tortieWireguardMandatory (WireGuard is off)"]);
 });
 
 Deno.test("ten thousand blocks of a thousand nodes are planned well within a second", () => {

@@ -30,7 +30,7 @@ export const scope = { universe: 0, link: 253, host: 254 } as const;
 /** Routing tables that every kernel has. */
 export const table = { main: 254, local: 255 } as const;
 /** What a route does with a packet. */
-export const kind = { unicast: 1, local: 2, blackhole: 6, unreachable: 7, throw: 9 } as const;
+export const kind = { unicast: 1, local: 2, blackhole: 6, unreachable: 7, prohibit: 8, throw: 9 } as const;
 
 /** A route. Those over several next hops are seen (`multipath`), never written. */
 export interface Route {

@@ -17,23 +17,33 @@ const made = await Promise.all([1, 2].map((n) => makeEmulatedHost(wire, n, agent
 await using one = made[0]!;
 await using two = made[1]!;
 const both = async (set: [string, unknown][]) => (await Promise.all([one, two].map((h) => h.tell(set)))).flat();
-const felix = (more: Record<string, unknown> = {}) =>
-  stored("FelixConfiguration", "felixconfigurations", "default", {
-    ...{ wireguardEnabled: true, interfaceRefreshInterval: "1s", ...more },
-  });
+const felix = (more: Record<string, unknown> = {}, annotations?: Record<string, string>) =>
+  stored(
+    "FelixConfiguration",
+    "felixconfigurations",
+    "default",
+    {
+      ...{ wireguardEnabled: true, interfaceRefreshInterval: "1s", ...more },
+    },
+    undefined,
+    annotations,
+  );
+const mandatory = { "config.projectcalico.org/TortieWireguardMandatory": "true" };
 /** Key 3 is the one that host 2 changes to. */
 const secret = (n: number) => privateKeyOf(new Uint8Array(32).fill(n));
 const key = (n: number) => publicKeyOf(secret(n));
-const values = (n: number, publicKey = key(n)) =>
+const values = (n: number, publicKey = key(n), publicKeyV6?: string) =>
   hostValues(n, {
-    bgp: { ipv4Address: `172.30.0.${n}/24` },
-    wireguard: { interfaceIPv4Address: `10.65.${n}.1` },
-  }, { wireguardPublicKey: publicKey });
+    bgp: { ipv4Address: `172.30.0.${n}/24`, ipv6Address: `fd00:30::${n}/64` },
+    wireguard: { interfaceIPv4Address: `10.65.${n}.1`, interfaceIPv6Address: `fd00:65::${n}:1` },
+  }, { wireguardPublicKey: publicKey, wireguardPublicKeyV6: publicKeyV6 });
 
 assert.deepEqual(await one.tell([], { keys: { 4: secret(1) } }), []);
 assert.deepEqual(await two.tell([], { keys: { 4: secret(2) } }), []);
-const pool = stored("IPPool", "ippools", "p", { cidr: "10.65.0.0/16", vxlanMode: "CrossSubnet" });
-assert.deepEqual(await both([pool, felix(), ...values(1), ...values(2)]), []);
+const pools = [["p", "10.65.0.0/16"], ["p6", "fd00:65::/48"]].map(([name, cidr]) =>
+  stored("IPPool", "ippools", name!, { cidr })
+);
+assert.deepEqual(await both([...pools, felix(), ...values(1), ...values(2)]), []);
 tell("all that is asked for is in the kernel");
 
 const isEncrypted = (p: Captured) => p.protocol === 17 && p.port === 51820 && p.from.startsWith("172.30.0.");
@@ -85,6 +95,67 @@ assert.deepEqual(await both(values(2, key(3))), []);
 await carriedBy(isEncrypted);
 tell("a node without a key is reached in clear, and encrypted again when it has one");
 
+{
+  const told = await one.metrics(),
+    [received, sent] = (await wg("show", "wireguard.cali", "transfer")).trim().split("\t").slice(1);
+  assert.ok(Number(received) > 0 && Number(sent) > 0);
+  assert.deepEqual(told.filter((l) => l.startsWith("wireguard_bytes")), [
+    `wireguard_bytes_rcvd ${key(3)} ${received}`,
+    `wireguard_bytes_sent ${key(3)} ${sent}`,
+  ]);
+  assert.ok(told.includes("wireguard_meta wireguard.cali 1"));
+  assert.match(told.join("\n"), new RegExp(`handshake_seconds ${key(3).replaceAll("+", "\\+")} [1-9]\\d{9}$`, "m"));
+}
+tell("the metrics of the peer say what the kernel counted");
+
+assert.deepEqual(await both([felix({}, mandatory)]), []);
+await carriedBy(isEncrypted);
+await nothingLeaves("the device is taken away under a flood", async () => {
+  const flood = one.pod.run("ping", ["-n", "-q", "-c", "60", "-i", "0.02", "-W", "4", two.podAddress]);
+  for (let i = 0; i < 3; i++) {
+    await one.space.ip("link del wireguard.cali");
+    await wait("the device", async () => /wireguard\.cali/.test(await one.space.ip("link")));
+  }
+  const [, received] = /, (\d+) received/.exec((await flood).stdout)!;
+  assert.ok(Number(received) > 0, "some passed, encrypted");
+});
+assert.deepEqual(await both(values(2, "")), []);
+assert.deepEqual(await one.tell([], { keys: {} }), []);
+await nothingLeaves("the peer, and then we too, have no key", async () => {
+  assert.equal(await one.ping(two.podAddress), 0);
+  assert.equal(await one.ping("10.65.9.9"), 0, "nobody's address of the pool");
+  assert.equal((await one.space.run("ping", ["-n", "-c", "1", "-W", "2", one.podAddress])).code, 0, "own pods");
+  assert.equal((await one.space.run("ping", ["-n", "-c", "1", "-W", "2", "172.30.0.2"])).code, 0, "hosts");
+});
+assert.match((await one.pod.run("ping", ["-n", "-c", "1", "-W", "2", two.podAddress])).stdout, /Packet filtered/);
+assert.deepEqual(await one.tell([], { keys: { 4: secret(1) } }), []);
+assert.deepEqual(await both([...values(2, key(3)), felix()]), []);
+await carriedBy(isEncrypted);
+tell("mandatory: what would leave in clear does not leave, with or without device and keys");
+
+assert.deepEqual(await one.tell([], { keys: { 4: secret(1), 6: secret(4) } }), []);
+assert.deepEqual(await two.tell([], { keys: { 4: secret(3), 6: secret(5) } }), []);
+await carriedBy((p) => p.protocol === 58, one.podAddress6, two.podAddress6);
+const dual = [
+  felix({ wireguardEnabledV6: true }, mandatory),
+  ...values(1, key(1), key(4)),
+  ...values(2, key(3), key(5)),
+];
+assert.deepEqual(await both(dual), []);
+await carriedBy(
+  (p) => p.protocol === 17 && p.port === 51821 && p.from.startsWith("fd00:30::"),
+  one.podAddress6,
+  two.podAddress6,
+);
+await carriedBy(isEncrypted);
+assert.match(await one.space.ip("-6 rule"), /99:\s+not from all fwmark 0x200000\/0x200000 lookup 2/);
+assert.match(await one.space.ip("-d addr show dev wg-v6.cali"), /mtu 1420[\s\S]*inet6 fd00:65::1:1\/128 scope global/);
+assert.deepEqual(await both(values(2, key(3))), []);
+await nothingLeaves("the peer has no key for IPv6", async () => assert.equal(await one.ping(two.podAddress6), 0));
+await carriedBy(isEncrypted);
+assert.deepEqual(await both([felix(), ...values(2, key(3))]), []);
+tell("IPv6 has a device of its own, and is closed by itself");
+
 assert.deepEqual(await both([felix({ wireguardHostEncryptionEnabled: true })]), []);
 {
   using seen = new Capture(wire.path, "h1");
@@ -108,9 +179,28 @@ async function wg(...words: string[]): Promise<string> {
 }
 
 /** Pings between the pods; all that passes between the hosts must be as expected. */
-async function carriedBy(isExpected: (p: Captured) => boolean): Promise<void> {
+async function carriedBy(
+  isExpected: (p: Captured) => boolean,
+  from = one.podAddress,
+  to = two.podAddress,
+): Promise<void> {
   using seen = new Capture(wire.path, "h1");
-  assert.equal(await one.ping(two.podAddress), 3);
-  const packets = seen.take().filter((p) => p.from.startsWith("10.65.") || p.from.startsWith("172.30."));
+  assert.equal(await one.ping(to), 3);
+  const v6 = from.includes(":");
+  const packets = seen.take().filter((p) => p.from.includes(":") === v6 && !isNeighbourTalk(p));
   assert.ok(packets.length >= 6 && packets.every(isExpected), JSON.stringify(packets));
+}
+
+/** Hosts looking for each other, and talking to all routers: ICMPv6 that is no pod's. */
+function isNeighbourTalk({ protocol, from }: Captured): boolean {
+  return protocol === 58 && !from.startsWith("fd00:65:");
+}
+
+/** While `work` goes on, no packet of a pod is on the wire in clear. */
+async function nothingLeaves(when: string, work: () => Promise<unknown>): Promise<void> {
+  using seen = new Capture(wire.path, "h1");
+  await work();
+  const isPods = (a: string) => a.startsWith("10.65.") || a.startsWith("fd00:65:");
+  const clear = seen.take().filter((p) => isPods(p.from) || isPods(p.to));
+  assert.deepEqual(clear, [], `in clear while ${when}`);
 }

@@ -128,7 +128,9 @@ const steps: Record<string, (overlay: Overlay, pods: OverlayPod[]) => Promise<vo
     await wait(
       "h1 to name it",
       () =>
-        /node is not reachable as it says.*"of":"h3".*also that of node h2/.test(overlay.nodes[0]!.process.logTail(50)),
+        /node is not reachable as it says.*"object":"Node:h3".*also that of node h2/.test(
+          overlay.nodes[0]!.process.logTail(50),
+        ),
     );
     await wait("h3 to be left out", async () => !(await state(overlay)).includes("172.31.0.13"));
     assert.equal(await one.ping(two.addresses[0]!), 1);

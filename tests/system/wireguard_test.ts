@@ -1,8 +1,9 @@
 import { emulatedTest } from "../lab/qemu/emulated_test_case.ts";
 
 await emulatedTest({
-  name: "WireGuard encrypts pods' packets in a kernel that has it; a key changes without loss",
+  name:
+    "WireGuard encrypts pods' packets in a kernel that has it; a key changes without loss; mandatory lets nothing out in clear",
   module: "wireguard",
   program: "tests/system/_emulated_wireguard.ts",
-  parts: 7,
+  parts: 10,
 });

@@ -27,7 +27,7 @@ export async function emulatedTest({ name, module, program, parts }: EmulatedCas
       const inside = await bundle(`${root}${program}`, module);
       const script = `export NO_COLOR=1; modprobe ${module} && deno run -A --no-check --no-lock ${inside} ${agent}`;
       const path = `PATH=${Deno.execPath().replace(/\/[^/]*$/, "")}:$PATH`;
-      const { code, output } = await emulate(`${path}; ${script}`, 240_000);
+      const { code, output } = await emulate(`${path}; ${script}`, 480_000);
       assert.equal(code, 0, output.slice(-6000));
       assert.equal(output.match(/^ok /gm)?.length, parts, output.slice(-6000));
     },

@@ -7,8 +7,11 @@ export interface EmulatedHost extends AsyncDisposable {
   space: Namespace;
   pod: Namespace;
   podAddress: string;
+  podAddress6: string;
   /** Hands values to its agent and waits until the kernel has what they ask for. @returns what it has not. */
   tell(set: [string, unknown][], more?: { deleted?: string[]; keys?: WireguardKeys }): Promise<string[]>;
+  /** WireGuard's metrics as its node would tell them, a line each. */
+  metrics(): Promise<string[]>;
   /** Pings an address from the pod. @returns how many of three came back. */
   ping(address: string, bytes?: number): Promise<number>;
 }
@@ -21,40 +24,51 @@ export const stored = (
   name: string,
   spec: unknown,
   status?: unknown,
+  annotations?: Record<string, string>,
 ): [string, unknown] => [
   `${root}/${plural}/${name}`,
-  { apiVersion: "projectcalico.org/v3", kind, metadata: { name: name.split("/").pop() }, spec, status },
+  { apiVersion: "projectcalico.org/v3", kind, metadata: { name: name.split("/").pop(), annotations }, spec, status },
 ];
 
 /** The values that say of host number `n` where its pods are. */
 export const hostValues = (n: number, node: Record<string, unknown>, status?: unknown): [string, unknown][] => {
-  const cidr = `10.65.${n}.0/26`, empty = { allocations: Array(64).fill(null), attributes: [], unallocated: [] };
+  const empty = { allocations: Array(64).fill(null), attributes: [], unallocated: [] };
+  const block = (v: 4 | 6, cidr: string): [string, unknown][] => [
+    [`/calico/ipam/v2/assignment/ipv${v}/block/${cidr.replaceAll(/[:/]/g, "-")}`, {
+      ...{ cidr, affinity: `host:h${n}`, ...empty },
+    }],
+    [`/calico/ipam/v2/host/h${n}/ipv${v}/block/${cidr.replaceAll(/[:/]/g, "-")}`, { state: "confirmed" }],
+  ];
   return [
     stored("Node", "nodes", `h${n}`, node, status),
-    [`/calico/ipam/v2/assignment/ipv4/block/${cidr.replace("/", "-")}`, { cidr, affinity: `host:h${n}`, ...empty }],
-    [`/calico/ipam/v2/host/h${n}/ipv4/block/${cidr.replace("/", "-")}`, { state: "confirmed" }],
+    ...block(4, `10.65.${n}.0/26`),
+    ...block(6, `fd00:65::${n}:0/122`),
     stored("WorkloadEndpoint", "workloadendpoints", `shop/h${n}-cni-pod${n}-eth0`, {
       ...{ orchestrator: "cni", node: `h${n}`, endpoint: "eth0", containerID: `pod${n}` },
-      ...{ interfaceName: `cali${n}`, ipNetworks: [`10.65.${n}.2/32`] },
+      ...{ interfaceName: `cali${n}`, ipNetworks: [`10.65.${n}.2/32`, `fd00:65::${n}:2/128`] },
     }),
   ];
 };
 
-/** Host number `n`: 172.30.0.<n> on the bridge wire0 of `wire`, an agent in it, and a pod 10.65.<n>.2. */
+/** Host number `n`: 172.30.0.<n> and fd00:30::<n> on the bridge wire0 of `wire`, an agent in it, and a pod 10.65.<n>.2, fd00:65::<n>:2. */
 export async function makeEmulatedHost(wire: Namespace, n: number, agent: string): Promise<EmulatedHost> {
   await using stack = new AsyncDisposableStack();
   const space = stack.use(await makeNamespace(`em-h${n}`)), pod = stack.use(await makeNamespace(`em-p${n}`));
   await wire.ip(`link add h${n} master wire0 type veth peer name eth0 netns ${space.name}`);
   await wire.ip(`link set h${n} up`);
   await space.ip(`addr add 172.30.0.${n}/24 dev eth0`);
+  await space.ip(`addr add fd00:30::${n}/64 dev eth0 nodad`);
   await space.ip("link set eth0 up");
   // The host answers ARP for 169.254.1.1 only where it has some way there.
   await space.ip("route add default via 172.30.0.254 dev eth0");
   await space.ip(`link add cali${n} address ee:ee:ee:ee:ee:ee mtu 1400 type veth peer name eth0 netns ${pod.name}`);
   await pod.ip(`addr add 10.65.${n}.2/32 dev eth0`);
+  await pod.ip(`addr add fd00:65::${n}:2/128 dev eth0 nodad`);
   await pod.ip("link set eth0 up");
   await pod.ip("route add 169.254.1.1 dev eth0");
   await pod.ip("route add default via 169.254.1.1 dev eth0");
+  await space.ip(`addr add fe80::1:1/64 dev cali${n} nodad`);
+  await pod.ip("route add default via fe80::1:1 dev eth0");
   const child = new Deno.Command("nsenter", {
     args: [`--net=${space.path}`, Deno.execPath(), "run", "-A", "--no-check", "--no-lock", agent, `h${n}`],
     ...{ stdin: "piped", stdout: "piped" },
@@ -79,12 +93,14 @@ export async function makeEmulatedHost(wire: Namespace, n: number, agent: string
       rest += value;
     }
   };
+  const ask = async (step: unknown) => {
+    await writer.write(new TextEncoder().encode(`${JSON.stringify(step)}\n`));
+    return await answer();
+  };
   return {
-    ...{ name: `h${n}`, space, pod, podAddress: `10.65.${n}.2` },
-    async tell(set, more = {}) {
-      await writer.write(new TextEncoder().encode(`${JSON.stringify({ set, ...more })}\n`));
-      return await answer();
-    },
+    ...{ name: `h${n}`, space, pod, podAddress: `10.65.${n}.2`, podAddress6: `fd00:65::${n}:2` },
+    tell: (set, more = {}) => ask({ set, ...more }),
+    metrics: () => ask({ metrics: true }),
     async ping(address, bytes) {
       const size = bytes === undefined ? [] : ["-M", "do", "-s", String(bytes - 28)];
       const words = ["-n", "-q", "-c", "3", "-i", "0.2", "-W", "2", ...size, address];
