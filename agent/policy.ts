@@ -3,6 +3,7 @@ import type { Health } from "../lib/health.ts";
 import type { Logger } from "../lib/log.ts";
 import type { Family, Ip } from "../lib/ip.ts";
 import type { Metrics } from "../lib/metrics.ts";
+import { Problem } from "../lib/problem.ts";
 import { kindPrefix } from "../datastore/keys.ts";
 import type { Changes, Mirror } from "../datastore/mirror.ts";
 import { parseEndpointName } from "../datastore/names.ts";
@@ -26,7 +27,7 @@ import { problemsByObject } from "./settings.ts";
 /** What the policy loop works with. */
 export interface PolicyOptions {
   mirror: Pick<Mirror, "changes">;
-  filter: Pick<Filter, "apply" | "enforced" | "changes" | "status" | "written" | "counters">;
+  filter: Pick<Filter, "apply" | "enforced" | "changes" | "status" | "written" | "counters" | "refusesNflog">;
   /** This node's name. */
   node: string;
   /** Felix's parameters: FELIX_<PARAMETER>. */
@@ -70,7 +71,7 @@ export interface Policy {
   enforced(endpoint: AwaitedEndpoint, deadlineMs?: number): Promise<void>;
   /**
    * From now on the kernel tells of what it drops, to NFLOG group `dropGroup`, or does not; resolves when the rules are
-   * written, or refused. @throws Problem "not-ready" after 30 s.
+   * written, or refused. @throws Problem "unsupported" when the kernel refuses such rules, "not-ready" after 30 s.
    */
   logDrops(on: boolean): Promise<void>;
   /** What the prefixes of what it tells mean now. */
@@ -115,6 +116,8 @@ class PolicyLoop {
   #startedWith: Record<string, string> | undefined;
   #ownAddresses: readonly Ip[] = [];
   #logsDrops = false;
+  /** undefined = chains have changed since it was asked for. */
+  #reasons: Map<string, DropReason> | undefined;
   /** Revisions of this node's endpoints, taken in and handed on. */
   readonly #taken = new Map<string, bigint>();
   readonly #seen = new Map<string, bigint>();
@@ -164,6 +167,11 @@ class PolicyLoop {
   }
 
   async logDrops(on: boolean): Promise<void> {
+    const why = on ? await this.#options.filter.refusesNflog() : undefined;
+    if (why !== undefined) {
+      const todo = "Load the modules xt_NFLOG and xt_limit, or use a kernel that has them";
+      throw new Problem({ code: "unsupported", what: `this kernel takes no rules that tell of packets: ${why}`, todo });
+    }
     if (this.#logsDrops !== on) this.#rules = undefined;
     this.#logsDrops = on;
     if (this.#complete) this.#apply();
@@ -171,7 +179,7 @@ class PolicyLoop {
   }
 
   dropReasons(): Map<string, DropReason> {
-    return this.#program.dropReasons();
+    return this.#reasons ??= this.#program.dropReasons();
   }
 
   async counts(): Promise<NodeCounts> {
@@ -224,6 +232,7 @@ class PolicyLoop {
     for (const [key, revision] of this.#taken) this.#seen.set(key, revision);
     this.#taken.clear();
     filter.apply(this.#program.flush(), this.#rules);
+    this.#reasons = undefined;
     this.#cutFlows(delta);
   }
 

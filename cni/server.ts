@@ -2,7 +2,7 @@ import type { Clock } from "../lib/clock.ts";
 import { claimSocket, removeSocket } from "../lib/http_server.ts";
 import { isObject, type Json, parseJson, writeJson } from "../lib/json64.ts";
 import type { Logger } from "../lib/log.ts";
-import { isProblem, messageOf, Problem } from "../lib/problem.ts";
+import { isProblem, messageOf } from "../lib/problem.ts";
 import { KubernetesClients } from "../datastore/kubernetes/client.ts";
 import type { Lifecycle } from "../agent/endpoints/lifecycle.ts";
 import { answer } from "./answer.ts";
@@ -23,6 +23,8 @@ export interface CniServerOptions {
   log: Logger;
   /** What GET /v1/status answers besides: of policy in the kernel. */
   policy?: () => Json;
+  /** What else is answered, by method and path: `GET /v1/drops`. */
+  more?: ReadonlyMap<string, (request: Request) => Response | Promise<Response>>;
   /** Of the network configuration, when it is known before the first call. */
   kubeconfig?: string;
   /** Overrides of paths on this host; see CniDeps. */
@@ -34,7 +36,7 @@ export interface CniServerOptions {
 const closeMs = 5_000;
 
 /**
- * Serves CNI calls on the unix socket until it is disposed: POST /v1/cni, GET /v1/status, GET /v1/endpoints.
+ * Serves CNI calls on the unix socket until it is disposed: POST /v1/cni, GET /v1/status, GET /v1/endpoints, and `more`.
  * `curl --unix-socket /run/tortie/agent.sock http://agent/v1/status` shows what the agent thinks of itself.
  * @throws Problem "exists" when another agent answers there; a socket that nobody listens on is replaced.
  */
@@ -59,7 +61,7 @@ export async function serveCni(options: CniServerOptions): Promise<AsyncDisposab
       return json(500, { error: String(error) });
     },
   }, (request) => {
-    const done = route(request, deps, told, calls, options.policy);
+    const done = route(request, deps, told, calls, options);
     calls.add(done);
     done.finally(() => calls.delete(done)).catch(() => {}); // Deno.serve's onError tells it
     return done;
@@ -92,7 +94,7 @@ async function route(
   deps: CniDeps,
   told: Set<string>,
   calls: ReadonlySet<unknown>,
-  policy: (() => Json) | undefined,
+  { policy, more = new Map() }: CniServerOptions,
 ): Promise<Response> {
   const { pathname } = new URL(request.url);
   const what = `${request.method} ${pathname}`;
@@ -103,7 +105,10 @@ async function route(
   }
   if (what === "GET /v1/status") return statusOf(deps, calls.size, policy);
   if (what === "GET /v1/endpoints") return json(200, deps.lifecycle.list() as unknown as Json);
-  return json(404, { error: `${what} does not exist: POST /v1/cni, GET /v1/status, GET /v1/endpoints` });
+  const other = more.get(what);
+  if (other) return await other(request);
+  const known = ["POST /v1/cni", "GET /v1/status", "GET /v1/endpoints", ...more.keys()];
+  return json(404, { error: `${what} does not exist: ${known.join(", ")}` });
 }
 
 /** `calls` = other requests that are being served now. */

@@ -17,6 +17,7 @@ import { Refusals } from "../agent/refusals.ts";
 import { serveCni } from "../cni/server.ts";
 import { Allocator } from "../ipam/commit.ts";
 import { startPolicy } from "./policy_part.ts";
+import { observations } from "./observations.ts";
 import { birdRuns } from "./routing_part.ts";
 import type { Shared } from "./parts.ts";
 import { startStatus } from "./status_part.ts";
@@ -66,6 +67,7 @@ export async function startAgent(shared: Shared, cleanup: AsyncDisposableStack):
     await serveCni({
       ...{ path: `${runDir}/agent.sock`, node, lifecycle, clock, log: log.child("cni") },
       kubeconfig: settings.get("KUBECONFIG"),
+      more: observations({ ...shared, policy }),
       policy: () => ({ ...policy.status() ?? { inSync: false }, refused: refusals.list().map((r) => ({ ...r })) }),
     }),
   );

@@ -1,10 +1,11 @@
 import { type Family, tryParseCidrOrIp } from "../lib/ip.ts";
 import { listAddresses } from "../kernel/rtnetlink/address.ts";
 import { type Change, changes } from "../kernel/rtnetlink/changes.ts";
-import { type Link, listLinks } from "../kernel/rtnetlink/link.ts";
+import { getLink, type Link, listLinks } from "../kernel/rtnetlink/link.ts";
 import { RtSocket } from "../kernel/rtnetlink/socket.ts";
 import { kernelFeatures } from "../kernel/features.ts";
 import { watchLegacy } from "../kernel/netfilter/legacy_watch.ts";
+import { loggedPackets } from "../kernel/netfilter/nflog.ts";
 import { watchNft } from "../kernel/netfilter/nft_watch.ts";
 import { felixTables, heldTables, sweepNftTables, sweepTable, tableText } from "../kernel/netfilter/sweep.ts";
 import type { Tools } from "../kernel/netfilter/iptables.ts";
@@ -13,6 +14,9 @@ import { decodeResource, isUndecodable } from "../datastore/codec.ts";
 import { kindPrefix, resourceKey } from "../datastore/keys.ts";
 import { FelixSources } from "../agent/felix_sources.ts";
 import { DeniedFlows } from "../agent/dataplane/denied_flows.ts";
+import { Drops } from "../agent/drops/drops.ts";
+import type { NodeCounts } from "../agent/netfilter/decision_counts.ts";
+import { dropGroup } from "../agent/netfilter/drop_logs.ts";
 import { Filter, type FilterStatus, tableNames } from "../agent/dataplane/filter.ts";
 import { ownPrefixes } from "../agent/netfilter/names.ts";
 import { filterParameters } from "../agent/netfilter/settings.ts";
@@ -37,6 +41,10 @@ export interface PolicyPart {
   lacking(interfaceName: string): string | undefined;
   /** See Filter.changes(); waits for the start, too. */
   changes(signal: AbortSignal): AsyncGenerator<void>;
+  /** See Policy.counts(); waits for the start, too. */
+  counts(): Promise<NodeCounts>;
+  /** What is dropped; waits for the start, too. */
+  drops(): Promise<Drops>;
 }
 
 /**
@@ -55,7 +63,7 @@ export function startPolicy(
     const filter = cleanup.use(await openFilter(shared, cleanup));
     running = filter;
     filter.ready.then(first.resolve);
-    return runPolicy({
+    const policy = runPolicy({
       ...shared,
       filter,
       env: (name) => shared.settings.get(name),
@@ -63,8 +71,9 @@ export function startPolicy(
       flows: cleanup.use(new DeniedFlows({ ...shared, filter, log: shared.log.child("flows") })),
       log: shared.log.child("policy"),
     });
+    return { policy, drops: cleanup.use(watchedDrops(shared, policy, cleanup.use(RtSocket.open()))) };
   });
-  const done = started.then((policy) => policy.done, (error) => {
+  const done = started.then(({ policy }) => policy.done, (error) => {
     first.reject(error);
     if (!signal.aborted) throw error;
   });
@@ -80,16 +89,25 @@ export function startPolicy(
       await first.promise;
       yield* running!.changes(signal);
     },
+    counts: async () => await (await started).policy.counts(),
+    drops: async () => (await started).drops,
   };
 }
 
+const watchedDrops = ({ node, clock, log }: Shared, policy: Policy, socket: RtSocket): Drops =>
+  new Drops({
+    ...{ node, clock, policy, log: log.child("drops") },
+    packets: (signal) => loggedPackets(signal, { group: dropGroup }),
+    interfaceName: (index) => getLink(socket, index)?.name,
+  });
+
 async function enforced(
   { mirror }: Shared,
-  started: Promise<Policy>,
+  started: Promise<{ policy: Policy }>,
   key: string,
   deadlineMs: number | undefined,
 ): Promise<void> {
-  const policy = await started;
+  const { policy } = await started;
   const kv = mirror.get(key);
   const endpoint = kv && decodeResource(kv);
   // Who waits for an endpoint that has gone is told so by the dataplane, which waits beside us.

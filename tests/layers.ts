@@ -33,7 +33,7 @@ const ranks: Record<string, number> = {
 
 /** The same inside agent/: folders, and the files that everybody there reads. Other files of agent/ stand above all. */
 const agentRanks: Record<string, number> = {
-  ...{ endpoints: 5, status: 5, dataplane: 4, why: 4, netfilter: 3, network: 3, calc: 2, matches: 1 },
+  ...{ endpoints: 5, status: 5, drops: 5, dataplane: 4, why: 4, netfilter: 3, network: 3, calc: 2, matches: 1 },
   ...{ "desired.ts": 1, "desired_policy.ts": 1, "settings.ts": 1, "felix_sources.ts": 1.5, "refusals.ts": 1 },
 };
 

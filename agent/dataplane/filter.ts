@@ -8,6 +8,7 @@ import { readCounters } from "../../kernel/netfilter/counters.ts";
 import { type IptablesOptions, IptablesTable, type Tools } from "../../kernel/netfilter/iptables.ts";
 import type { Hook } from "../../kernel/netfilter/chain.ts";
 import { IpSets } from "../../kernel/netfilter/ipset.ts";
+import { refusesNflog } from "../../kernel/netfilter/nflog_probe.ts";
 import type { TableWatch } from "../../kernel/netfilter/table_watch.ts";
 import { listHeaders, NETLINK_NETFILTER } from "../../kernel/netfilter/set_messages.ts";
 import { RtSocket } from "../../kernel/rtnetlink/socket.ts";
@@ -216,6 +217,12 @@ export class Filter implements AsyncDisposable {
       [Number(family) as Family, await readCounters(tools)] as const
     );
     return new Map(await Promise.all(read));
+  }
+
+  /** Why the kernel would not take rules with NFLOG; undefined = it takes them. Nothing of ours is touched. */
+  async refusesNflog(): Promise<string | undefined> {
+    const answers = await Promise.all(Object.values(this.#options.tools).map(refusesNflog));
+    return answers.find((why) => why !== undefined);
   }
 
   /** Yields when something was written, or failed. */
