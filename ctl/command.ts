@@ -1,5 +1,6 @@
 import { Problem } from "../lib/problem.ts";
 import type { Resources } from "../datastore/resources.ts";
+import type { Lifelines } from "./cut.ts";
 import type { Surroundings } from "./surroundings.ts";
 
 /** A flag of a command. Without `value` it is a switch. */
@@ -28,6 +29,8 @@ export interface Command {
   takes?: number;
   /** Least number of words that must follow. */
   atLeast?: number;
+  /** Looks by itself whether what it writes, as a whole, cuts its user off. */
+  guardsItself?: boolean;
   /** Works without a datastore, or does not care for its version. */
   anyVersion?: boolean;
   /** Put before the message of a failed version check. */
@@ -46,6 +49,8 @@ export interface Call {
   readonly commands: readonly Command[];
   /** The datastore, connected when it is first asked for. */
   resources(): Promise<Resources>;
+  /** What the command must not cut by accident. */
+  lifelines(): Promise<Lifelines>;
 }
 
 /** Values of the flags that were given. */
@@ -67,6 +72,12 @@ export class FlagValues {
     return this.values.get(name) ?? [];
   }
 }
+
+/** The flag of commands that may cut their user off: whoever has it is guarded against that. */
+export const forceFlag: Flag = {
+  name: "force",
+  help: "go on even if that cuts your own session, or a host from the datastore",
+};
 
 /** Flags that every command has. */
 export const commonFlags: readonly Flag[] = [

@@ -1,9 +1,11 @@
 import { isProblem, messageOf, Problem } from "../lib/problem.ts";
 import { Resources } from "../datastore/resources.ts";
 import type { Store } from "../datastore/store.ts";
-import { type Call, type Command, commonFlags, type FlagValues, parseArguments } from "./command.ts";
+import { type Call, type Command, commonFlags, type FlagValues, forceFlag, parseArguments } from "./command.ts";
 import { commands } from "./commands/index.ts";
 import { connectionOptions, MissingConfig } from "./config.ts";
+import type { Lifelines } from "./cut.ts";
+import { guardedStore } from "./cut_guard.ts";
 import { commandHelp, overview } from "./help.ts";
 import { nearest } from "../lib/nearest.ts";
 import { processSurroundings } from "./process_surroundings.ts";
@@ -48,9 +50,15 @@ async function runCommand(
   const resources = async () => {
     store ??= await connect(flags, surroundings);
     const { clock, uuid, author } = surroundings;
-    return new Resources(store, { clock, uuid, author: author?.() });
+    const isGuarded = command.flags.includes(forceFlag) && !command.guardsItself && !flags.on(forceFlag.name);
+    const guarded = isGuarded ? guardedStore(store, lifelines) : store;
+    return new Resources(guarded, { clock, uuid, author: author?.() });
   };
-  const call: Call = { args, flags, surroundings, commands, resources };
+  const lifelines = async (): Promise<Lifelines> => ({
+    session: await surroundings.session?.(),
+    datastore: (await connectionOptions(flags.text("config"), surroundings, flags.text("context"))).endpoints,
+  });
+  const call: Call = { args, flags, surroundings, commands, resources, lifelines };
   try {
     if (!command.anyVersion && !flags.on("allow-version-mismatch")) await checkVersion(call, command.failure);
     return await command.run(call);

@@ -2,23 +2,35 @@ import { writeJson } from "../lib/json64.ts";
 import { verdictChanges } from "../agent/why/difference.ts";
 import { World } from "../agent/why/world.ts";
 import { resourcePrefix } from "../datastore/kind.ts";
-import { MemoryStore } from "../datastore/memory.ts";
-import { Resources } from "../datastore/resources.ts";
+import { Rehearsal } from "../datastore/rehearsal.ts";
 import { type KeyValue, prefixRange, type Store } from "../datastore/store.ts";
 import { badInput, type Call } from "./command.ts";
 import { newObject } from "./commands/create.ts";
 import { refuseForeign } from "../datastore/foreign.ts";
 import { deciderWords } from "./why_text.ts";
-import { forEach, objectsOf, report } from "./writing.ts";
-
-/** Operations of one transaction. */
-const atOnce = 100;
+import type { Document } from "./input.ts";
+import { forEach, objectsOf, type Outcome, report } from "./writing.ts";
 
 /** Everything stored about resources. */
 export async function storedResources(store: Store): Promise<KeyValue[]> {
   const stored: KeyValue[] = [];
   await store.list(prefixRange(resourcePrefix), (kvs) => void stored.push(...kvs));
   return stored;
+}
+
+/** Applies objects to a copy of the datastore in memory, with every check. */
+export async function rehearse(
+  call: Call,
+  documents: readonly Document[],
+  store: Store,
+): Promise<{ rehearsal: Rehearsal; outcome: Outcome }> {
+  const { clock, uuid } = call.surroundings;
+  const rehearsal = await Rehearsal.of(store, { clock, uuid });
+  const outcome = await forEach(call, documents, (resource) => {
+    refuseForeign(resource, "apply");
+    return rehearsal.resources.apply(newObject(resource));
+  });
+  return { rehearsal, outcome };
 }
 
 /**
@@ -29,21 +41,9 @@ export async function preview(call: Call): Promise<number> {
   const output = call.flags.text("output") ?? "text";
   if (!["text", "json"].includes(output)) throw badInput(`unrecognized output format '${output}'`);
   const documents = await objectsOf(call);
-  const { store } = await call.resources();
-  const stored = await storedResources(store), memory = new MemoryStore();
-  for (let i = 0; i < stored.length; i += atOnce) {
-    const write = stored.slice(i, i + atOnce).map(({ key, value }) => ({ put: key, value }));
-    await memory.txn({ compare: [], write });
-  }
-  const copy = new Resources(memory, { clock: call.surroundings.clock, uuid: call.surroundings.uuid });
-  const outcome = await forEach(call, documents, (resource) => {
-    refuseForeign(resource, "apply");
-    const object = newObject(resource);
-    // The copy counts revisions of its own.
-    return copy.apply({ ...object, metadata: { ...object.metadata, resourceVersion: undefined } });
-  });
+  const { rehearsal, outcome } = await rehearse(call, documents, (await call.resources()).store);
   if (outcome.errors.length > 0) return report(call, outcome, "apply", "checked");
-  const { changes, asked, left } = verdictChanges(new World(stored), new World(await storedResources(memory)));
+  const { changes, asked, left } = verdictChanges(new World(rehearsal.before), new World(await rehearsal.after()));
   const told = grouped(changes);
   if (output === "json") call.surroundings.out(`${writeJson({ changes: told, asked, left }, 2)}\n`);
   else call.surroundings.out(textOf(told, asked, left));

@@ -29,6 +29,7 @@ export function processSurroundings(): Surroundings {
     clock: systemClock,
     uuid: () => crypto.randomUUID(),
     author,
+    session: async () => (await import("./process_session.ts")).processSession(),
     random: Math.random,
     version: `tortie ${version}`,
     commit: "unknown",

@@ -2,6 +2,7 @@ import type { Host } from "./host.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Author } from "../datastore/history.ts";
 import type { StoreOptions } from "../datastore/options.ts";
+import type { Session } from "./session.ts";
 import type { Store } from "../datastore/store.ts";
 
 /** Everything the command line sees of the world. Tests and the case runner pass their own. */
@@ -26,6 +27,8 @@ export interface Surroundings {
   uuid(): string;
   /** Who calls, for the history of what is changed; absent = none is kept. */
   author?(): Author;
+  /** The remote session that the user works in, if any. */
+  session?(): Promise<Session | undefined>;
   random(): number;
   /** Version of this program, as `version` prints it. */
   version: string;

@@ -1,13 +1,13 @@
 import { MemoryStore } from "./memory.ts";
 import { Resources, type ResourcesOptions } from "./resources.ts";
 import { resourcePrefix } from "./kind.ts";
+import { storeWith } from "./store_with.ts";
 import {
   type CallOptions,
   Compacted,
   type Compare,
   type KeyValue,
   prefixRange,
-  type Range,
   type Store,
   type Txn,
   type TxnResult,
@@ -44,7 +44,14 @@ export class Rehearsal {
   ) {
     this.#memory = new MemoryStore();
     this.#memory.restore({ revision, values: new Map(before.map((kv) => [kv.key, kv])) });
-    const copy = new Overheard(this.#memory, real, (txn) => this.#note(txn));
+    const copy = storeWith(this.#memory, {
+      txn: (txn, options) => this.#overhear(txn, options),
+      // What lies beside the resources is not copied.
+      list: (range, page, options) =>
+        range.start.startsWith(resourcePrefix)
+          ? this.#memory.list(range, page, options)
+          : real.list(range, page, { ...options, at: undefined }),
+    });
     this.resources = new Resources(copy, { ...options, author: undefined });
   }
 
@@ -85,46 +92,18 @@ export class Rehearsal {
     return [...compared.values()];
   }
 
-  /** What the copy compared with writes of its own holds of itself. */
+  async #overhear(txn: Txn, options: CallOptions | undefined): Promise<TxnResult> {
+    const result = await this.#memory.txn(txn, options);
+    if (result.committed) this.#note(txn);
+    return result;
+  }
+
+  /** What was compared with writes of the rehearsal itself holds by itself. */
   #note({ compare }: Txn): void {
     for (const c of compare) {
       if ("range" in c) {
         this.#compared.set(`${c.range.start} ${c.range.end}`, { range: c.range, unchangedSince: this.revision });
       } else if (c.revision <= this.revision) this.#compared.set(c.key, c);
     }
-  }
-}
-
-/** The copy, whose transactions are overheard. What lies beside the resources is not copied but read where it is. */
-class Overheard implements Store {
-  constructor(
-    private readonly copy: MemoryStore,
-    private readonly real: Store,
-    private readonly hear: (txn: Txn) => void,
-  ) {}
-
-  get requests(): Readonly<Record<string, number>> {
-    return this.copy.requests;
-  }
-  get = (key: string, options?: CallOptions) => this.copy.get(key, options);
-  read = (what: (string | Range)[], options?: CallOptions) => this.copy.read(what, options);
-  watch = (range: Range, from: bigint, options: { signal: AbortSignal }) => this.copy.watch(range, from, options);
-  lease = (ttlS: number, options?: CallOptions) => this.copy.lease(ttlS, options);
-  status = (options?: CallOptions) => this.copy.status(options);
-  [Symbol.asyncDispose] = () => this.copy[Symbol.asyncDispose]();
-
-  async list(
-    range: Range,
-    page: (kvs: KeyValue[]) => void,
-    options: CallOptions & { at?: bigint; pageSize?: number } = {},
-  ): Promise<bigint> {
-    if (range.start.startsWith(resourcePrefix)) return await this.copy.list(range, page, options);
-    return await this.real.list(range, page, { ...options, at: undefined });
-  }
-
-  async txn(txn: Txn, options?: CallOptions): Promise<TxnResult> {
-    const result = await this.copy.txn(txn, options);
-    if (result.committed) this.hear(txn);
-    return result;
   }
 }

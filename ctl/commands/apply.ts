@@ -1,5 +1,12 @@
-import type { Command } from "../command.ts";
-import { preview } from "../preview.ts";
+import { World } from "../../agent/why/world.ts";
+import { resourceKey } from "../../datastore/keys.ts";
+import type { Store } from "../../datastore/store.ts";
+import { type Call, type Command, forceFlag } from "../command.ts";
+import { applyPending, confirmTime } from "../confirming.ts";
+import { cutsOf, decidesOnHosts } from "../cut.ts";
+import { cutRefused } from "../cut_guard.ts";
+import type { Document } from "../input.ts";
+import { preview, rehearse } from "../preview.ts";
 import { fileFlags, forEach, objectsOf, report } from "../writing.ts";
 import { refuseForeign } from "../../datastore/foreign.ts";
 import { initialize, newObject } from "./create.ts";
@@ -11,15 +18,21 @@ export const apply: Command = {
   usage: "-f FILE",
   flags: [
     ...fileFlags,
+    forceFlag,
     { name: "dry-run", help: "write nothing and tell which verdicts would change" },
     { name: "output", short: "o", value: "FORMAT", help: "of --dry-run: text or json" },
+    { name: "confirm", value: "TIME", help: "undo it all after TIME (60s, 2m) unless `confirm` comes" },
   ],
-  examples: ["apply -f policies/", "cat pool.json | tortie ctl apply -f -"],
+  examples: ["apply -f policies/", "apply -f policies/ --confirm 60s", "cat pool.json | tortie ctl apply -f -"],
+  guardsItself: true,
   async run(call) {
     if (call.flags.on("dry-run")) return await preview(call);
+    const confirm = call.flags.text("confirm"), seconds = confirm === undefined ? undefined : confirmTime(confirm);
     const documents = await objectsOf(call);
     const resources = await call.resources();
     await initialize(call, resources);
+    if (seconds !== undefined) return await applyPending(call, documents, seconds);
+    if (!call.flags.on("force")) await refuseCuts(call, documents, resources.store);
     const outcome = await forEach(call, documents, (resource) => {
       refuseForeign(resource, "apply");
       return resources.apply(newObject(resource));
@@ -27,3 +40,13 @@ export const apply: Command = {
     return report(call, outcome, "apply", "applied");
   },
 };
+
+/** @throws Problem "unsupported" when the objects, all together, would cut what must not be cut by accident. */
+async function refuseCuts(call: Call, documents: readonly Document[], store: Store): Promise<void> {
+  if (!documents.some(({ resource }) => decidesOnHosts(resourceKey(resource.kind, "")))) return;
+  const lifelines = await call.lifelines();
+  if (!lifelines.session && lifelines.datastore.length === 0) return;
+  const { rehearsal } = await rehearse(call, documents, store);
+  const cuts = cutsOf(new World(rehearsal.before), new World(await rehearsal.after()), lifelines);
+  if (cuts.length > 0) throw cutRefused(cuts, "Use --confirm 60s to have it undone unless you confirm it, or --force");
+}

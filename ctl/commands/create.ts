@@ -2,7 +2,7 @@ import { isProblem } from "../../lib/problem.ts";
 import type { Resource } from "../../datastore/kind.ts";
 import type { Resources } from "../../datastore/resources.ts";
 import { ensureInitialized } from "../../datastore/cluster.ts";
-import type { Call, Command } from "../command.ts";
+import { type Call, type Command, forceFlag } from "../command.ts";
 import { refuseForeign } from "../../datastore/foreign.ts";
 import { fileFlags, forEach, objectsOf, report } from "../writing.ts";
 
@@ -11,7 +11,7 @@ export const create: Command = {
   words: ["create"],
   summary: "Store new objects from a file, a folder or standard input",
   usage: "-f FILE",
-  flags: [...fileFlags, { name: "skip-exists", help: "objects that exist already are no error" }],
+  flags: [...fileFlags, forceFlag, { name: "skip-exists", help: "objects that exist already are no error" }],
   examples: ["create -f pool.yaml"],
   async run(call) {
     const documents = await objectsOf(call);

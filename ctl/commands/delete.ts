@@ -1,5 +1,5 @@
 import { messageOf } from "../../lib/problem.ts";
-import type { Command } from "../command.ts";
+import { type Command, forceFlag } from "../command.ts";
 import { fileFlags, forEach, hint, objectsOf } from "../writing.ts";
 import { refuseForeign } from "../../datastore/foreign.ts";
 
@@ -8,7 +8,11 @@ export const remove: Command = {
   words: ["delete"],
   summary: "Delete objects by kind and name, or those of a file, a folder or standard input",
   usage: "KIND NAME... | -f FILE",
-  flags: [...fileFlags, { name: "skip-not-exists", short: "s", help: "objects that do not exist are no error" }],
+  flags: [...fileFlags, forceFlag, {
+    name: "skip-not-exists",
+    short: "s",
+    help: "objects that do not exist are no error",
+  }],
   examples: ["delete ippool old", "delete -f policy.yaml"],
   async run(call) {
     const documents = await objectsOf(call);

@@ -1,4 +1,4 @@
-import { badInput, type Call, type Command } from "../command.ts";
+import { badInput, type Call, type Command, forceFlag } from "../command.ts";
 import { named, placeInNamespace } from "../writing.ts";
 
 /** `edit`: changes an object in an editor. */
@@ -6,7 +6,7 @@ export const edit: Command = {
   words: ["edit"],
   summary: "Change an object in an editor ($VISUAL, $EDITOR or vi); what is wrong is said there",
   usage: "KIND NAME",
-  flags: [{ name: "namespace", short: "n", value: "NAME", help: "namespace of the object" }],
+  flags: [forceFlag, { name: "namespace", short: "n", value: "NAME", help: "namespace of the object" }],
   takes: 2,
   examples: ["edit ippool main", "EDITOR=nano tortie ctl edit gnp allow-dns"],
   async run(call: Call) {

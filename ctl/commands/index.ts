@@ -1,5 +1,6 @@
 import type { Command } from "../command.ts";
 import { apply } from "./apply.ts";
+import { confirm } from "./confirm.ts";
 import { create } from "./create.ts";
 import { clusterDiags } from "./cluster_diags.ts";
 import { completion } from "./completion.ts";
@@ -31,6 +32,7 @@ export const commands: readonly Command[] = [
   get,
   create,
   apply,
+  confirm,
   replace,
   patch,
   edit,

@@ -1,5 +1,5 @@
 import { isProblem, Problem } from "../../lib/problem.ts";
-import { badInput, type Call, type Command } from "../command.ts";
+import { badInput, type Call, type Command, forceFlag } from "../command.ts";
 import { refuseForeign } from "../../datastore/foreign.ts";
 import { named, placeInNamespace } from "../writing.ts";
 
@@ -9,6 +9,7 @@ export const label: Command = {
   summary: "Set or remove a label of an object",
   usage: "KIND NAME KEY=VALUE | KIND NAME KEY --remove",
   flags: [
+    forceFlag,
     { name: "namespace", short: "n", value: "NAME", help: "namespace of the object" },
     { name: "overwrite", help: "change a label that is there" },
     { name: "remove", help: "remove the label" },

@@ -3,7 +3,7 @@ import { isProblem, Problem } from "../../lib/problem.ts";
 import { readResource, shapeResource, unknownMembers } from "../../datastore/codec.ts";
 import { apiVersion, type Resource } from "../../datastore/kind.ts";
 import { kindByName } from "../../datastore/kinds/index.ts";
-import { badInput, type Call, type Command } from "../command.ts";
+import { badInput, type Call, type Command, forceFlag } from "../command.ts";
 import { refuseUnknown } from "../../datastore/unknown_members.ts";
 import { merge } from "../../lib/json_merge.ts";
 import { refuseForeign } from "../../datastore/foreign.ts";
@@ -15,6 +15,7 @@ export const patch: Command = {
   summary: "Change members of an object; null removes one, a list replaces a list",
   usage: "KIND NAME -p JSON",
   flags: [
+    forceFlag,
     { name: "namespace", short: "n", value: "NAME", help: "namespace of the object" },
     { name: "patch", short: "p", value: "JSON", help: "the members to change" },
     { name: "type", short: "t", value: "TYPE", help: "accepted and ignored" },

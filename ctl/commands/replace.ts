@@ -1,7 +1,7 @@
 import { messageOf } from "../../lib/problem.ts";
 import type { Resource } from "../../datastore/kind.ts";
 import type { Resources } from "../../datastore/resources.ts";
-import type { Call, Command } from "../command.ts";
+import { type Call, type Command, forceFlag } from "../command.ts";
 import { fileFlags, forEach, hint, objectsOf, type Outcome } from "../writing.ts";
 import { refuseForeign } from "../../datastore/foreign.ts";
 import { initialize, newObject } from "./create.ts";
@@ -11,7 +11,7 @@ export const replace: Command = {
   words: ["replace"],
   summary: "Replace objects that exist by those of a file, a folder or standard input",
   usage: "-f FILE",
-  flags: fileFlags,
+  flags: [...fileFlags, forceFlag],
   examples: ["replace -f pool.yaml"],
   async run(call) {
     const documents = await objectsOf(call);

@@ -3,7 +3,7 @@ import { Problem } from "../../lib/problem.ts";
 import { refuseForeign } from "../../datastore/foreign.ts";
 import type { State } from "../../datastore/history.ts";
 import type { Resources } from "../../datastore/resources.ts";
-import { badInput, type Call, type Command } from "../command.ts";
+import { badInput, type Call, type Command, forceFlag } from "../command.ts";
 import { asItWas, changeText, type Past, pastOf } from "../past.ts";
 
 /** `rollback`: brings back what an object was before. Calico has no such command. */
@@ -12,6 +12,7 @@ export const rollback: Command = {
   summary: "Bring back what an object was before its last change, or an older state of its history",
   usage: "KIND NAME [--to NO]",
   flags: [
+    forceFlag,
     { name: "namespace", short: "n", value: "NAME", help: "namespace of the object" },
     { name: "to", value: "NO", help: "number of the state, as history shows it" },
     { name: "dry-run", help: "write nothing and show what would change" },
