@@ -35,6 +35,8 @@ export interface FilterOptions {
   /** Programs for each family that this host filters; none for a family that it does not. */
   tools: Partial<Record<Family, Tools>>;
   watch: TableWatch;
+  /** Of netfilter, for the sets; closed with the filter. Default: one of the calling thread's namespace. */
+  socket?: RtSocket;
   clock: Clock;
   /** 0..1 source of jitter. */
   random: () => number;
@@ -71,6 +73,8 @@ export const tableNames: readonly Table[] = ["raw", "mangle", "nat", "filter"];
 const heartbeatMs = 1_000;
 /** A flush may wait for others' lock on the tables, and write many; as long as Felix's main loop may be silent. */
 const deadAfterMs = 90_000;
+/** Wait before the watch is followed anew after an error. */
+const followAgainMs = 1_000;
 /** So that what others did to a set is put right within a second. */
 const checkEveryMs = 700;
 /** Sets that a look may hold, 5 us each: with more of them the looks come at longer intervals. */
@@ -83,7 +87,7 @@ const setsACheck = 500;
  */
 export class Filter implements AsyncDisposable {
   readonly #options: FilterOptions;
-  readonly #socket = RtSocket.open(undefined, NETLINK_NETFILTER);
+  readonly #socket: RtSocket;
   readonly #tables = new Map<string, IptablesTable>();
   readonly #sets = new Map<Family, IpSets>();
   readonly #waiters: Waiters;
@@ -111,6 +115,7 @@ export class Filter implements AsyncDisposable {
 
   private constructor(options: FilterOptions) {
     this.#options = options;
+    this.#socket = options.socket ?? RtSocket.open(undefined, NETLINK_NETFILTER);
     this.#wake = new Wake(options.clock);
     const { tools, watch, clock, random, metrics } = options;
     for (const [key, programs] of Object.entries(tools)) {
@@ -279,12 +284,16 @@ export class Filter implements AsyncDisposable {
     return undefined;
   }
 
+  /** What happens while nobody follows is found by the tables' own look at the watch, whenever the loop comes round. */
   async #follow(): Promise<void> {
-    const { signal } = this.#stop;
-    try {
-      for await (const _tables of this.#options.watch.changes(signal)) this.#wake.call();
-    } catch (error) {
-      if (!signal.aborted) throw error;
+    const { watch, clock, log } = this.#options, { signal } = this.#stop;
+    while (!signal.aborted) {
+      try {
+        for await (const _tables of watch.changes(signal)) this.#wake.call();
+      } catch (error) {
+        if (!signal.aborted) log.error("changes of tables are not followed", { why: messageOf(error) });
+      }
+      await clock.sleep(followAgainMs, signal).catch(() => {}); // aborted: the loop's condition ends it
     }
   }
 
@@ -363,8 +372,12 @@ export class Filter implements AsyncDisposable {
     if (now < this.#checkAtMs) return;
     const count = sets.reduce((n, s) => n + s.size, 0);
     this.#checkAtMs = now + checkEveryMs * Math.max(1, count / setsACheck);
-    const headers = listHeaders(this.#socket);
-    for (const one of sets) one.check(headers);
+    try {
+      const headers = listHeaders(this.#socket);
+      for (const one of sets) one.check(headers);
+    } catch {
+      for (const one of sets) one.doubt(); // their flush says what cannot be read, and the tables have their turn
+    }
   }
 
   /** A family's packets meet its own tables and sets only, so who waits for it need not wait for the other. */
