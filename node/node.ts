@@ -7,6 +7,7 @@ import { ProcessMetrics } from "./process_metrics.ts";
 import { followServing, Serving, servingSettings } from "./serving.ts";
 import { datastoreOf } from "./embedded_store.ts";
 import type { NodeParts, Shared } from "./parts.ts";
+import { guardPending } from "./pending_guard.ts";
 
 /** Between two looks at the mirror's state, for health. */
 const lookMs = 1_000;
@@ -61,11 +62,13 @@ export async function runNode(parts: NodeParts): Promise<void> {
     loops.push(...agent.loops);
     dataplaneReady = agent.ready;
   }
+  if (roles.agent) loops.push(guardPending({ ...shared, log: log.child("guard") }));
   if (roles.startUp) loops.push((await import("./startup_part.ts")).runStartUp(shared));
   if (roles.routing) {
     const { startRouting } = await import("./routing_part.ts");
     loops.push(...startRouting(shared, dataplaneReady));
   }
+  await (await import("./api_part.ts")).startApi(shared, cleanup);
   health.report("parts", true);
   log.info("started", { node, roles: Object.entries(roles).filter(([, on]) => on).map(([name]) => name).join(" ") });
   try {
