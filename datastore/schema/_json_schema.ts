@@ -1,5 +1,5 @@
 import type { Json } from "../../lib/json64.ts";
-import type { IntegerOptions, ListOptions, ObjectOptions, TextOptions } from "./fields.ts";
+import type { IntegerOptions, ListOptions, ObjectOptions, TextOptions } from "./options.ts";
 import type { Field, JsonSchema } from "./schema.ts";
 
 /** What was said, without what was not. */

@@ -1,5 +1,5 @@
 import { type Ip, sameIp, tryParseCidrOrIp, tryParseIp, tryParseNet } from "../../lib/ip.ts";
-import type { Tag } from "./fields.ts";
+import type { Tag } from "./options.ts";
 import { isPortName, isQualifiedName, isResourceName, isSelector, labelValuePattern } from "../names.ts";
 
 /** A tag for text that is not empty. */
