@@ -24,7 +24,8 @@ export function processSurroundings(): Surroundings {
           return openEtcd(options, { clock: systemClock, log: createLog("ctl", { level: "error" }) });
         },
       }),
-    node: async () => (await import("./node_view.ts")).nodeView(Deno.env.get("TORTIE_RUN_DIR") ?? "/run/tortie"),
+    node: async () => (await import("./node_view.ts")).nodeView(runDir()),
+    agent: async () => (await import("./agent_socket.ts")).agentSocket(`${runDir()}/agent.sock`),
     host: async () => (await import("./host.ts")).processHost(),
     clock: systemClock,
     uuid: () => crypto.randomUUID(),
@@ -37,6 +38,8 @@ export function processSurroundings(): Surroundings {
     terminal: Deno.stderr.isTerminal(),
   };
 }
+
+const runDir = (): string => Deno.env.get("TORTIE_RUN_DIR") ?? "/run/tortie";
 
 /** What the user called: the link's name, or `tortie ctl`. */
 function programName(): string {

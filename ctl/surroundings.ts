@@ -1,3 +1,4 @@
+import type { AgentSocket } from "./agent_socket.ts";
 import type { Host } from "./host.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Author } from "../datastore/history.ts";
@@ -22,6 +23,8 @@ export interface Surroundings {
   node(): Promise<NodeView>;
   /** The machine itself, for the few commands that need it. */
   host(): Promise<Host>;
+  /** The agent of this host; absent where there is no host. */
+  agent?(): Promise<AgentSocket>;
   openStore(options: StoreOptions): Store | Promise<Store>;
   clock: Clock;
   uuid(): string;

@@ -12,7 +12,7 @@ export function answerText(world: World, question: Question, answer: Answer): st
   const { packet, stages, verdict, assumed } = answer;
   const end = (party: Party, address: string) => party.is === "outside" ? address : `${partyName(party)} (${address})`;
   const head = `${end(question.from, formatIp(packet.src))} -> ${end(question.to, formatIp(packet.dst))} ${
-    traffic(question)
+    trafficName(question)
   }`;
   const lines = [`${head}: ${verdict === "allow" ? "ALLOWED" : "DENIED"}`, ""];
   for (const [i, stage] of stages.entries()) {
@@ -48,13 +48,15 @@ export function answerJson(world: World, question: Question, answer: Answer): Re
   };
 }
 
-function traffic({ protocol, dstPort, icmp }: Question): string {
+/** `TCP 80`, `ICMP type 8`, `protocol 47`. */
+export function trafficName({ protocol, dstPort, icmp }: Pick<Question, "protocol" | "dstPort" | "icmp">): string {
   if (icmp) return `ICMP type ${icmp.type}`;
   const name = { 6: "TCP", 17: "UDP", 132: "SCTP", 136: "UDPLite" }[protocol];
   return name ? `${name} ${dstPort}` : `protocol ${protocol}`;
 }
 
-function stageName({ at, direction, endpoint, interfaceName }: Stage): string {
+/** Whose chain a stage is, and which one. */
+export function stageName({ at, direction, endpoint, interfaceName }: Stage): string {
   if (at === "host") return `the host itself, ${direction}${interfaceName ? ` at ${interfaceName}` : ""}`;
   const kind = at === "normal" ? "" : `${at} policy, `;
   return `${kind}${direction} of ${endpoint}${interfaceName ? ` (${interfaceName})` : ""}`;
@@ -62,7 +64,8 @@ function stageName({ at, direction, endpoint, interfaceName }: Stage): string {
 
 const verdictWord = ({ verdict }: Stage): string => (verdict === "continue" ? "not decided, goes on" : verdict);
 
-function reasons(stage: Stage, { because, passedOver }: Explanation): string[] {
+/** Who decided and why, a line each. */
+export function reasons(stage: Stage, { because, passedOver }: Explanation): string[] {
   const shown = passedOver.slice(0, toldInFull), more = passedOver.length - shown.length;
   return [
     deciderWords(stage.decider),

@@ -24,6 +24,7 @@ import { policyNames } from "./policy_names.ts";
 import { replace } from "./replace.ts";
 import { rollback } from "./rollback.ts";
 import { validate } from "./validate.ts";
+import { drops, watchDrops } from "./watch_drops.ts";
 import { why } from "./why.ts";
 import { version } from "./version.ts";
 
@@ -59,6 +60,8 @@ export const commands: readonly Command[] = [
   policyNames,
   completion,
   why,
+  watchDrops,
+  drops,
   diff,
   version,
 ];
