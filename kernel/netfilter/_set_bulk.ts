@@ -1,17 +1,28 @@
 import { hashSize } from "./set_messages.ts";
 import type { SetState } from "./wanted_set.ts";
 
+/** Where `ipset restore` ended early. */
+export interface StoppedBulk {
+  at: SetState;
+  temporary: string;
+  /** Undefined = it was no member that was refused. */
+  member: string | undefined;
+  why: string;
+  done: SetState[];
+  rest: SetState[];
+}
+
 /** Several sets as one text for `ipset restore`. */
 export class SetBulk {
   readonly text: string;
   /** First line of each set, from 1, in order; and the member of each line that adds one. */
-  readonly #sets: { state: SetState; from: number; learn: () => void }[] = [];
+  readonly #sets: { state: SetState; from: number; temporary: string; learn: () => void }[] = [];
   readonly #lines: string[] = [];
 
   constructor(states: readonly SetState[], temporaryPrefix: string) {
     states.forEach((state, i) => {
-      const from = this.#lines.length + 1;
-      this.#sets.push({ state, from, learn: this.#add(state, `${temporaryPrefix}${i}`) });
+      const from = this.#lines.length + 1, temporary = `${temporaryPrefix}${i}`;
+      this.#sets.push({ state, from, temporary, learn: this.#add(state, temporary) });
     });
     this.text = this.#lines.join("\n") + "\n";
   }
@@ -25,7 +36,7 @@ export class SetBulk {
     const { name, family } = state;
     const plan = state.plan();
     if (plan.do === "change") {
-      const add = [...state.adding], remove = [...state.removing];
+      const add = [...state.adding].filter((m) => !state.refused.has(m)), remove = [...state.removing];
       for (const m of add) this.#lines.push(`add ${name} ${m}`);
       for (const m of remove) this.#lines.push(`del ${name} ${m}`);
       return () => {
@@ -33,7 +44,7 @@ export class SetBulk {
         remove.forEach((m) => state.removed(m));
       };
     }
-    const made = { ...state.want!, members: new Set(state.want!.members) };
+    const made = state.whole();
     const inet = family === 4 ? "inet" : "inet6";
     const size = `hashsize ${hashSize(made.members.size)} maxelem ${made.maxelem}`;
     this.#lines.push(`create ${temporary} ${made.type} family ${inet} ${size}`);
@@ -54,11 +65,9 @@ export class SetBulk {
 
   /**
    * Where a run ended early, by ipset's words; undefined when they blame no line.
-   * @returns the set and member that was refused, the sets before it and those after.
+   * @returns the set and member that was refused, what stands half made instead of it, the sets before it and those after.
    */
-  stoppedAt(stderr: string):
-    | { at: SetState; member: string | undefined; why: string; done: SetState[]; rest: SetState[] }
-    | undefined {
+  stoppedAt(stderr: string): StoppedBulk | undefined {
     const words = /Error in line (\d+): (.*)/.exec(stderr);
     if (!words) return undefined;
     const line = Number(words[1]);
@@ -67,6 +76,7 @@ export class SetBulk {
     const states = this.#sets.map((s) => s.state);
     return {
       at: states[index]!,
+      temporary: this.#sets[index]!.temporary,
       member: /^add \S+ (\S+)$/.exec(this.#lines[line - 1] ?? "")?.[1],
       why: words[2]!.trim(),
       done: states.slice(0, index),

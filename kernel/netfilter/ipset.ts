@@ -2,7 +2,8 @@ import { type Metrics, noMetrics } from "../../lib/metrics.ts";
 import { messageOf } from "../../lib/problem.ts";
 import type { Failure, Report } from "../reconcile.ts";
 import type { KernelError } from "../rtnetlink/socket.ts";
-import { SetBulk } from "./_set_bulk.ts";
+import { SetBulk, type StoppedBulk } from "./_set_bulk.ts";
+import { SetTurns } from "./_set_turns.ts";
 import { startProgram } from "./_spawn.ts";
 import { type SetStep, stepsOf } from "./_set_steps.ts";
 import type { SetType } from "./set_members.ts";
@@ -24,11 +25,6 @@ const netlinkLimit = 500;
 /** From so many sets on, a look at the headers costs a millisecond, and check() looks so often at most. */
 const manySets = 200;
 const manySetsEveryMs = 500;
-/** Members that check() compares, in the mean: half a millisecond's work. A set costs as much as so many of them. */
-const comparedAtOnce = 500;
-const setCosts = 40;
-/** A set that is larger has its turn, too, when so much was saved up. */
-const mostCredit = 1 << 20;
 /** Rounds through `ipset restore`: each but the last found something that the kernel refuses. */
 const maxRounds = 40;
 
@@ -53,9 +49,7 @@ export class IpSets {
   #doubted = true;
   #busy = false;
   #checkedMs = -Infinity;
-  /** Sets whose members are still to be compared in this turn, and how many members may be by now. */
-  #turns: string[] = [];
-  #credit = 0;
+  readonly #turns = new SetTurns();
   #headers: Uint8Array[] = [];
   #unread: Failure | undefined;
   #last: Promise<unknown> = Promise.resolve();
@@ -149,23 +143,18 @@ export class IpSets {
     return changed;
   }
 
-  /** Compares members of sets that have waited longest, so many that the mean over time is `comparedAtOnce`. */
+  /** Compares members of sets that have waited longest. */
   #compareSome(): string[] {
-    this.#credit = Math.min(this.#credit + comparedAtOnce, mostCredit);
-    const changed: string[] = [];
-    for (let n = this.#turns.length; n > 0; n--) {
-      const name = this.#turns[0]!;
-      const state = this.#states.get(name);
-      const size = Math.min((state?.have?.elements ?? 0) + setCosts, mostCredit);
-      if (size > this.#credit) break;
-      this.#turns.shift();
-      if (!state?.want || !state.have || this.#dirty.has(name)) continue;
-      this.#credit -= size;
-      const members = listMembers(this.#options.socket, name, state.want.type, this.#options.family);
-      if (!members || !state.isMadeOf(members)) changed.push(name);
-    }
-    if (this.#turns.length === 0) this.#turns = [...this.#states.keys()];
-    return changed;
+    const { socket, family } = this.#options;
+    const elementsOf = (name: string) => {
+      const { want, have } = this.#states.get(name) ?? {};
+      return want && !this.#dirty.has(name) ? have?.elements : undefined;
+    };
+    return [...this.#turns.next(this.#states.keys(), elementsOf)].filter((name) => {
+      const state = this.#states.get(name)!;
+      const members = listMembers(socket, name, state.want!.type, family);
+      return !members || !state.isMadeOf(members);
+    });
   }
 
   #checkHeaders(bodies: Uint8Array[]): string[] {
@@ -434,7 +423,7 @@ export class IpSets {
       if (!stopped) return;
       this.counts.failures++;
       this.#options.metrics.add("felix_ipset_errors");
-      open = this.#afterStop(stopped);
+      open = this.#afterStop(stopped, sum);
     }
     for (const state of open) this.#fail(state, "too many members are refused");
   }
@@ -446,11 +435,18 @@ export class IpSets {
     this.#options.metrics.add("felix_ipset_lines_executed", lines);
   }
 
-  /** @returns the sets that are still to be done. */
-  #afterStop({ at, why, member, rest }: NonNullable<ReturnType<SetBulk["stoppedAt"]>>): SetState[] {
-    this.#fail(at, member === undefined ? why : `member ${member}: ${why}`);
-    at.unknown = true;
-    this.#doubted = true;
+  /** A member that is refused is left out, and the rest of its set goes on. @returns the sets that are still to be done. */
+  #afterStop({ at, temporary, why, member, rest }: StoppedBulk, sum: Sum): SetState[] {
+    const { socket, family } = this.#options;
+    // Else what it holds would be taken for part of the next set that is made under its name.
+    socket.batch([destroySet(temporary, family)]);
+    if (member === undefined) {
+      this.#fail(at, why);
+      at.unknown = this.#doubted = true;
+    } else if (at.plan().do === "replace") {
+      at.refused.set(member, why);
+      return [at, ...rest];
+    } else this.#netlink([at], sum); // answers for each member; those that were added already are no error
     return rest;
   }
 

@@ -145,7 +145,21 @@ export class SetState {
   made({ type, maxelem, members }: { type: SetType; maxelem: number; members: Set<string> }): void {
     const { name, family } = this;
     const references = this.have?.references ?? 0;
+    const refused = [...this.refused];
     this.found({ name, type, family, maxelem, elements: members.size, references }, members);
+    for (const [member, why] of refused) if (this.add.has(member)) this.refused.set(member, why);
+  }
+
+  /**
+   * All that the set is to hold once the changes of its part are made, for one that is made anew. What the other part takes
+   * away later is still in it, even where there is no room for both.
+   */
+  whole(): { type: SetType; maxelem: number; members: Set<string> } {
+    const { type, maxelem, members } = this.want!;
+    const whole = new Set(members);
+    for (const m of this.refused.keys()) whole.delete(m);
+    if (this.have && this.part === "add") { for (const m of this.remove) whole.add(m); }
+    return { type, maxelem: Math.max(maxelem, whole.size), members: whole };
   }
 
   /** The kernel has taken a member; it may be unwanted by now. */

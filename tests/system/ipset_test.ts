@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { isOwnSet } from "../../agent/netfilter/names.ts";
 import { IpSets } from "../../kernel/netfilter/ipset.ts";
 import { NETLINK_NETFILTER } from "../../kernel/netfilter/set_messages.ts";
+import { heldSets, sweepSets } from "../../kernel/netfilter/sweep.ts";
 import type { WantedSet } from "../../kernel/netfilter/wanted_set.ts";
 import { RtSocket } from "../../kernel/rtnetlink/socket.ts";
 import { type Clock, FakeClock, systemClock } from "../../lib/clock.ts";
@@ -188,6 +189,15 @@ Deno.test("a set in use is not destroyed until its rule is gone, and its change 
   assert.equal((await shown()).size, 0);
 });
 
+Deno.test("uninstalling destroys all sets but one that a foreign rule uses, and names that one", async () => {
+  await using _host = await enterOwnNetns("h9");
+  for (const name of ["a", "b", "c"]) await runOk("ipset", ["create", `cali40s:${name}`, "hash:net"]);
+  await runOk("iptables-legacy", "-A OUTPUT -m set --match-set cali40s:a dst -j DROP".split(" "));
+  const names = await heldSets((name) => isOwnSet(name, 4));
+  await assert.rejects(sweepSets(names), /^Error: ipset: cali40s:a: .*in use/);
+  assert.deepEqual([...(await shown()).keys()], ["cali40s:a"]);
+});
+
 Deno.test("a set beyond its limit, and members that no set can hold, are told and do not hold up others", async () => {
   await using _host = await enterOwnNetns("h9");
   using opened = open(4, new FakeClock());
@@ -214,6 +224,54 @@ Deno.test("a set beyond its limit, and members that no set can hold, are told an
   sets.change("cali40s:full", [], ["10.9.9.9"]);
   sets.change("cali40s:odd", [], ["fd00::1", "nonsense", "0.0.0.0/0"]);
   assert.deepEqual([...(await sets.flush()).failed.keys()], ["cali40n:odd"]);
+});
+
+Deno.test("a member that the kernel refuses holds up no other, of its set or of the next, however many are written", async () => {
+  await using _host = await enterOwnNetns("h9");
+  using opened = open(4, new FakeClock());
+  const { sets } = opened;
+  const name = "cali40this-host", other = "cali40s:other";
+  const ip = (members: string[], maxelem: number): WantedSet => ({ type: "hash:ip", maxelem, members });
+  // The kernel's hash:ip takes no 0.0.0.0.
+  const members = (n: number) => [...numbered(300, 1), "0.0.0.0", ...numbered(n - 300, 301)];
+  const refused = /1 members are refused, 0\.0\.0\.0: /;
+  const check = async (count: number, of: number) => {
+    assert.match((await sets.flush()).failed.get(name)?.why ?? "nothing failed", refused);
+    const now = await shown();
+    assert.equal(now.get(name)?.length, count + 1);
+    assert.equal(now.get(other)?.length, of + 1);
+    assert.deepEqual([...now.keys()].sort(), [other, name].sort(), "nothing temporary is left");
+  };
+  sets.want(name, ip(members(700), 5000));
+  sets.want(other, net(numbered(700, 5000), 5000));
+  await check(700, 700);
+  sets.change(name, numbered(600, 1000), []);
+  sets.change(other, numbered(10, 9000), []);
+  await check(1300, 710);
+  sets.limit(6000);
+  await check(1300, 710);
+  sets.change(name, numbered(600, 2000), numbered(300, 1000));
+  await check(1600, 710);
+});
+
+Deno.test("a set that is nearly full closes before it opens: what denies is added first, and nothing is taken away by it", async () => {
+  await using _host = await enterOwnNetns("h9");
+  using opened = open();
+  const { sets } = opened;
+  const name = "cali40s:deny";
+  const deny = (members: string[]): WantedSet => ({ type: "hash:net", maxelem: 3, members, closes: true });
+  sets.want(name, deny(["10.0.0.1", "10.0.0.2", "10.0.0.3"]));
+  await sets.flush();
+  sets.want(name, deny(["10.0.0.1", "10.0.0.8", "10.0.0.9"]));
+  await sets.flush("close");
+  assert.deepEqual((await shown()).get(name)?.slice(1), ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.8", "10.0.0.9"]);
+  await sets.flush("break");
+  assert.deepEqual((await shown()).get(name), ["hash:net 3", "10.0.0.1", "10.0.0.8", "10.0.0.9"]);
+  sets.want(name, { ...deny(["10.0.0.2", "10.0.0.8", "10.0.0.9"]), closes: false });
+  await sets.flush("close");
+  assert.deepEqual((await shown()).get(name)?.slice(1), ["10.0.0.8", "10.0.0.9"]);
+  await sets.flush("break");
+  assert.deepEqual((await shown()).get(name), ["hash:net 3", "10.0.0.2", "10.0.0.8", "10.0.0.9"]);
 });
 
 Deno.test("members of IPv6 sets come back as they were given", async () => {
