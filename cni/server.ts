@@ -118,6 +118,7 @@ function statusOf({ lifecycle, node, caches }: CniDeps, calls: number, policy: (
   const more: { [name: string]: Json } = policy ? { policy: policy() } : {};
   return json(readiness.ready ? 200 : 503, {
     node,
+    pid: Deno.pid,
     revision: lifecycle.revision(),
     ...readiness,
     calls,

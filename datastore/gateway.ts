@@ -34,7 +34,7 @@ class GatewayStore implements Store {
   constructor(options: StoreOptions, deps: GatewayDeps) {
     this.#deps = deps;
     this.#endpoint = gatewayOf(options, deps.env);
-    if (this.#endpoint?.startsWith("https:")) this.#client = clientOf(options);
+    if (this.#endpoint?.startsWith("https:")) this.#client = httpClientOf(options);
     if (this.#endpoint?.startsWith("https:") && !this.#client) this.#endpoint = undefined;
   }
 
@@ -139,8 +139,8 @@ function gatewayOf({ endpoints, username }: StoreOptions, env: GatewayDeps["env"
     : endpoints.find((endpoint) => /^https?:/.test(endpoint))?.replace(/\/+$/, "");
 }
 
-/** Undefined when a certificate cannot be read or used: the whole client says why. */
-function clientOf(o: StoreOptions): Deno.HttpClient | undefined {
+/** What fetch needs for the certificates of `o`. Undefined when one cannot be read or used: the whole client says why. */
+export function httpClientOf(o: StoreOptions): Deno.HttpClient | undefined {
   const pem = (text: string | undefined, file: string | undefined) => text ?? (file && Deno.readTextFileSync(file));
   try {
     const [ca, cert, key] = [pem(o.caPem, o.caFile), pem(o.certPem, o.certFile), pem(o.keyPem, o.keyFile)];

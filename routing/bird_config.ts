@@ -55,6 +55,11 @@ export function sealOf(text: string): string | undefined {
   return new RegExp(`^define ${textSymbol} = "([0-9a-f]{32})";$`, "m").exec(text)?.[1];
 }
 
+/** True for a text of render() that nobody has changed since. */
+export function isUnedited(text: string): boolean {
+  return sealed(text.slice(0, text.lastIndexOf(`define ${textSymbol} = `))) === text;
+}
+
 function logClasses(speaker: Speaker): string {
   return speaker.log === "none" ? "{ warning, error, fatal, bug }" : "all";
 }

@@ -7,6 +7,7 @@ import { completion } from "./completion.ts";
 import { lock, migrateExport, migrateImport, unlock } from "./datastore_migrate.ts";
 import { remove } from "./delete.ts";
 import { diff } from "./diff.ts";
+import { doctor } from "./doctor.ts";
 import { edit } from "./edit.ts";
 import { get } from "./get.ts";
 import { history } from "./history.ts";
@@ -59,6 +60,7 @@ export const commands: readonly Command[] = [
   migrateImport,
   policyNames,
   completion,
+  doctor,
   why,
   watchDrops,
   drops,

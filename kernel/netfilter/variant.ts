@@ -123,7 +123,7 @@ function isAtLeast(version: string | undefined, least: number[]): boolean {
 }
 
 /** Full path of a program; looked for also where services often have no PATH to. */
-function findProgram(name: string): string | undefined {
+export function findProgram(name: string): string | undefined {
   const folders = [...(Deno.env.get("PATH") ?? "").split(":"), "/usr/sbin", "/sbin", "/usr/local/sbin"];
   return folders.filter((f) => f !== "").map((folder) => `${folder}/${name}`).find(isFile);
 }
