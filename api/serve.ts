@@ -28,7 +28,7 @@ export async function serveApi(parts: ApiParts, settings: ApiSettings): Promise<
       return await (await answer)(request, await from());
     } catch (error) {
       parts.log.error("request failed", { why: messageOf(error) });
-      return json(statusOfError(error), 500);
+      return json({ ...statusOfError(error), reason: "InternalError", code: 500 }, 500);
     }
   };
   cleanup.use(await serveSocket(settings.socket, (request) => handle(request, () => Promise.resolve(bySocket)), parts));
