@@ -12,12 +12,12 @@ import {
   type Undone,
   undoPending,
 } from "../datastore/pending.ts";
-import type { KeyChange } from "../datastore/rehearsal.ts";
 import type { Store } from "../datastore/store.ts";
 import { badInput, type Call } from "./command.ts";
 import { cutsOf } from "./cut.ts";
 import type { Document } from "./input.ts";
 import { rehearse } from "./preview.ts";
+import type { Surroundings } from "./surroundings.ts";
 import { report } from "./writing.ts";
 
 /** Times a change is rehearsed anew when the datastore changed meanwhile. */
@@ -37,13 +37,12 @@ export function confirmTime(text: string): number {
 
 /**
  * Applies objects in one transaction that is undone unless somebody confirms it. On a terminal it stays and tells the time
- * that is left. @param also keys beside Calico's that come and go with it. @returns the exit code.
+ * that is left.  @returns the exit code.
  */
 export async function applyPending(
   call: Call,
   documents: readonly Document[],
   seconds: number,
-  also: readonly KeyChange[] = [],
 ): Promise<number> {
   const { surroundings } = call, { store } = await call.resources();
   for (let left = tries;; left--) {
@@ -53,7 +52,7 @@ export async function applyPending(
     try {
       const beganMs = surroundings.clock.monotonicMs();
       const by = surroundings.author?.() ?? { user: "", host: "" }, at = rfc3339(surroundings.clock.now());
-      const parts = { id: surroundings.uuid().slice(0, 8), at, by, seconds, also: [...also] };
+      const parts = { id: surroundings.uuid().slice(0, 8), at, by, seconds };
       const found = await commitPending(store, rehearsal, parts);
       report(call, outcome, "apply", "applied");
       if (!found) {
@@ -63,21 +62,29 @@ export async function applyPending(
       for (const { what, why } of cuts) surroundings.err(`this cuts ${what}: ${why}\n`);
       const program = "tortie ctl confirm";
       surroundings.out(`change ${found.change.id} is undone in ${seconds} s unless you confirm it: ${program}\n`);
-      return surroundings.terminal ? await follow(call, store, found, beganMs + seconds * 1000) : 0;
+      return surroundings.terminal ? await followPending(surroundings, store, found, beganMs + seconds * 1000) : 0;
     } catch (error) {
       if (left <= 1 || !isProblem(error, "conflict")) throw error;
     }
   }
 }
 
+/** What telling of the time that is left needs. */
+export type Teller = Pick<Surroundings, "clock" | "out" | "err">;
+
 /** Tells how much time is left, until the change is confirmed or undone. @returns the exit code: 1 when it was undone. */
-async function follow(call: Call, store: Store, { change }: PendingFound, endMs: number): Promise<number> {
-  const { clock, err } = call.surroundings;
+export async function followPending(
+  surroundings: Teller,
+  store: Store,
+  { change }: PendingFound,
+  endMs: number,
+): Promise<number> {
+  const { clock, err } = surroundings;
   for (let overSince: number | undefined;;) {
     const found = await unlessAway(() => readPending(store));
     const own = found && found.find((f) => f.change.id === change.id);
     const left = Math.max(0, Math.ceil((endMs - clock.monotonicMs()) / 1000));
-    if (found && !own) return await tellEnd(call, store, change.id);
+    if (found && !own) return await tellEnd(surroundings, store, change.id);
     if (own?.isOver) overSince ??= clock.monotonicMs();
     if (own && overSince !== undefined && clock.monotonicMs() - overSince > patienceMs) {
       const by = { ...change.by, command: `undo of change ${change.id}: nobody confirmed it` };
@@ -98,12 +105,11 @@ async function unlessAway<T>(work: () => Promise<T>): Promise<T | undefined> {
   }
 }
 
-async function tellEnd(call: Call, store: Store, id: string): Promise<number> {
+async function tellEnd({ out, err }: Teller, store: Store, id: string): Promise<number> {
   const undone = await lastUndone(store);
-  const { err } = call.surroundings;
   err("\r\x1b[K");
   if (undone?.id !== id) {
-    call.surroundings.out(`change ${id} is confirmed\n`);
+    out(`change ${id} is confirmed\n`);
     return 0;
   }
   err(undoneText(undone));

@@ -1,13 +1,12 @@
 import { isObject, type Json, parseJson, writeJson } from "../lib/json64.ts";
-import { isProblem, Problem } from "../lib/problem.ts";
-import { maxRequestBytes } from "./_txn_limits.ts";
-import { type Author, historyKey, withChange } from "./history.ts";
+import { Problem } from "../lib/problem.ts";
+import { commitRehearsed, historyLines, withLines, writeOf } from "./commit.ts";
+import type { Author } from "./history.ts";
 import { parseKey } from "./keys.ts";
 import { kindByName } from "./kinds/index.ts";
-import { resourcePrefix } from "./kind.ts";
 import { identify } from "./problems.ts";
 import type { KeyChange, Rehearsal } from "./rehearsal.ts";
-import { type Compare, type KeyValue, prefixRange, type Snapshot, type Store, type Write } from "./store.ts";
+import { type Compare, prefixRange, type Snapshot, type Store, type Write } from "./store.ts";
 
 /**
  * Changes that are undone unless somebody confirms them. A change's record lies beside it, put by the same transaction: so
@@ -56,8 +55,6 @@ export interface Undone {
   kept: { object: string; why: string }[];
 }
 
-/** Most objects of one change: each takes two writes of a transaction, for itself and for its history. */
-export const mostObjects = 60;
 /** Longest and shortest time to confirm, seconds. */
 export const confirmSeconds = { least: 5, most: 3600 };
 
@@ -65,12 +62,6 @@ const recordKey = (id: string): string => `${pendingPrefix}${id}/change`;
 const fuseKey = (id: string): string => `${pendingPrefix}${id}/fuse`;
 /** The key that tells of a node's guard. */
 export const guardKey = (node: string): string => guardPrefix + node;
-
-/** What a change that is to be confirmed is made of. */
-export interface PendingParts extends Omit<Pending, "changed"> {
-  /** Keys outside Calico's that are written with it, and undone with it. */
-  also?: KeyChange[];
-}
 
 /**
  * Writes what was rehearsed, its record and its fuse in one transaction.
@@ -80,51 +71,26 @@ export interface PendingParts extends Omit<Pending, "changed"> {
 export async function commitPending(
   store: Store,
   rehearsal: Rehearsal,
-  { also = [], ...parts }: PendingParts,
+  parts: Omit<Pending, "changed">,
 ): Promise<PendingFound | undefined> {
-  const changes = [...await rehearsal.changes(), ...also];
+  const changes = await rehearsal.changes();
   if (changes.length === 0) return undefined;
-  if (changes.length > mostObjects) {
-    const what = `${changes.length} objects are too many to be confirmed at once, ${mostObjects} are not`;
-    throw new Problem({ code: "bad-input", what, todo: "Apply them in parts" });
-  }
   await refuseUnguarded(store);
   const change: Pending = { ...parts, changed: changes.map(formerOf) };
   const lease = await store.lease(parts.seconds, { unattended: true });
-  const lines = await historyLines(store, changes, parts);
-  const write: Write[] = [
-    ...changes.map(({ key, after }): Write => (after === undefined ? { delete: key } : { put: key, value: after })),
-    { put: recordKey(parts.id), value: writeJson(change as unknown as Json) },
+  const record = recordKey(parts.id);
+  const write = [
+    { put: record, value: writeJson(change as unknown as Json) },
     { put: fuseKey(parts.id), value: "", lease: lease.id },
   ];
-  const own = also.map(({ key, before }) => ({ key, revision: before?.revision ?? 0n }));
-  const compare = [...await rehearsal.compares(), ...own, { key: recordKey(parts.id), revision: 0n }];
-  const revision = await commitOnce(store, recordKey(parts.id), {
-    compare: [...compare, ...lines.compare],
-    write: withLines(write, lines.write),
-  });
+  const also = { compare: [{ key: record, revision: 0n }], write, witness: record };
+  const revision = await commitRehearsed(store, rehearsal, parts, also);
   if (revision !== undefined) return { change, revision, isOver: false };
   throw new Problem({
     code: "conflict",
     what: "the datastore changed meanwhile: nothing was written",
     todo: "Try again",
   });
-}
-
-/** A lost answer leaves the outcome open: the record tells it. */
-async function commitOnce(
-  store: Store,
-  record: string,
-  txn: { compare: Compare[]; write: Write[] },
-): Promise<bigint | undefined> {
-  try {
-    const result = await store.txn({ ...txn, onConflict: [record] });
-    return result.committed ? result.revision : undefined;
-  } catch (error) {
-    const found = isProblem(error, "unavailable") ? await store.get(record) : undefined;
-    if (!found) throw error;
-    return found.revision;
-  }
 }
 
 /** @throws Problem "not-ready": a change that nobody undoes must not be one that its author relies on to be undone. */
@@ -207,7 +173,7 @@ export async function undoPending(
     const undone: Undone = { restored: objects, kept };
     const lines = await historyLines(store, restore, { by, at });
     const write: Write[] = [
-      ...restore.map(({ key, after }): Write => (after === undefined ? { delete: key } : { put: key, value: after })),
+      ...restore.map(writeOf),
       ...[{ delete: record }, { delete: fuseKey(change.id) }],
       { put: lastUndoneKey, value: writeJson({ id: change.id, at, by, ...undone } as unknown as Json) },
     ];
@@ -263,29 +229,4 @@ async function stillNeeded(
 export function objectAt(key: string): string {
   const parsed = parseKey(key);
   return parsed?.is === "resource" ? identify(parsed.kind, parsed.name, parsed.namespace) : key;
-}
-
-/** What changes leave in their objects' histories. */
-async function historyLines(
-  store: Store,
-  changes: readonly KeyChange[],
-  { by, at }: { by: Author; at: string },
-): Promise<{ compare: Compare[]; write: Write[] }> {
-  const own = changes.filter((c) => c.key.startsWith(resourcePrefix));
-  if (own.length === 0) return { compare: [], write: [] };
-  const { values } = await store.read(own.map((c) => historyKey(c.key)));
-  const known = (c: KeyChange): KeyValue | undefined => values.get(historyKey(c.key));
-  return {
-    compare: own.map((c) => ({ key: historyKey(c.key), revision: known(c)?.revision ?? 0n })),
-    write: own.map((c) => ({
-      put: historyKey(c.key),
-      value: withChange(known(c), c.before, { at, by, value: c.after }),
-    })),
-  };
-}
-
-/** Histories that would make the transaction too large are left out: a gap in them is told as others' change. */
-function withLines(write: Write[], lines: Write[]): Write[] {
-  const size = [...write, ...lines].reduce((sum, w) => sum + ("put" in w ? w.put.length + w.value.length : 100), 0);
-  return size > maxRequestBytes * 0.9 ? write : [...write, ...lines];
 }
