@@ -13,7 +13,6 @@ import { Journal } from "../agent/endpoints/journal.ts";
 import { Leases } from "../agent/endpoints/leases.ts";
 import { type AddStep, addSteps, Lifecycle } from "../agent/endpoints/lifecycle.ts";
 import { Wiring } from "../agent/endpoints/wiring.ts";
-import { Refusals } from "../agent/refusals.ts";
 import { serveCni } from "../cni/server.ts";
 import { Allocator } from "../ipam/commit.ts";
 import { startPolicy } from "./policy_part.ts";
@@ -33,7 +32,7 @@ export interface AgentPart {
 
 /** Interfaces, addresses and routes of this node's endpoints, and the server for CNI calls. */
 export async function startAgent(shared: Shared, cleanup: AsyncDisposableStack): Promise<AgentPart> {
-  const { settings, mirror, store, node, clock, health, metrics, signal, stateDir, runDir } = shared;
+  const { settings, mirror, store, node, clock, health, metrics, refusals, signal, stateDir, runDir } = shared;
   const log = shared.log.child("agent");
   const dataplane = cleanup.use(
     Dataplane.start({
@@ -51,8 +50,7 @@ export async function startAgent(shared: Shared, cleanup: AsyncDisposableStack):
   );
   const journal = new Journal(`${stateDir}/pending-del`);
   const leases = new Leases(`${stateDir}/leases`);
-  const refusals = new Refusals(log, shared.metrics);
-  const policy = startPolicy({ ...shared, refusals }, cleanup);
+  const policy = startPolicy(shared, cleanup);
   const lifecycle = new Lifecycle({
     ...{ node, store, mirror, allocator, wiring, journal, leases, clock, random, step: dieAt() },
     dataplane: {
@@ -87,7 +85,7 @@ export async function startAgent(shared: Shared, cleanup: AsyncDisposableStack):
     log: log.child("collector"),
   }, signal);
   metrics.onCollect(() => collectPorts(dataplane, metrics));
-  const status = startStatus({ ...shared, refusals }, { dataplane, policy }, cleanup);
+  const status = startStatus(shared, { dataplane, policy }, cleanup);
   const ready = policy.ready.then(() => inSync(shared, dataplane));
   ready.catch(() => {}); // policy that cannot start ends the process, with its own words
   return {

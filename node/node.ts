@@ -1,6 +1,7 @@
 import { Health } from "../lib/health.ts";
 import { createMetrics, type Metrics } from "../lib/metrics.ts";
 import { nodeName } from "../lib/node_name.ts";
+import { Refusals } from "../agent/refusals.ts";
 import { openEtcd } from "../datastore/etcd.ts";
 import { Mirror } from "../datastore/mirror.ts";
 import { ProcessMetrics } from "./process_metrics.ts";
@@ -44,13 +45,14 @@ export async function runNode(parts: NodeParts): Promise<void> {
   const mirror = cleanup.use(
     Mirror.start({ store, snapshotFile: `${stateDir}/snapshot`, clock, log: log.child("mirror") }),
   );
-  const shared: Shared = { ...parts, signal, node, store, mirror, health, metrics, stateDir, runDir };
+  const refusals = new Refusals(log.child("agent"), metrics);
+  const shared: Shared = { ...parts, signal, node, store, mirror, health, metrics, refusals, stateDir, runDir };
 
   tellOfMirror(shared);
   const loops: Promise<void>[] = [
     watchMirror(shared),
     followServing({
-      ...{ mirror, node, env, serving, log, signal, level: parts.setLogLevel },
+      ...{ mirror, node, env, serving, refusals, log, signal, level: parts.setLogLevel },
       processMetrics: (enabled) => void (ofProcess.enabled = enabled),
     }),
   ];

@@ -4,6 +4,7 @@ import type { Health } from "../lib/health.ts";
 import type { Level, LogCounts, Logger } from "../lib/log.ts";
 import type { Metrics } from "../lib/metrics.ts";
 import { isProblem, messageOf } from "../lib/problem.ts";
+import type { Refusals } from "../agent/refusals.ts";
 import type { Mirror } from "../datastore/mirror.ts";
 import type { Store } from "../datastore/store.ts";
 import type { Settings } from "./settings.ts";
@@ -37,6 +38,8 @@ export interface Shared extends NodeParts {
   mirror: Mirror;
   health: Health;
   metrics: Metrics;
+  /** What is not in force as it was asked for. */
+  refusals: Refusals;
   /** What must outlive a restart: journal, snapshot. */
   stateDir: string;
   /** Sockets, pids. */

@@ -21,7 +21,6 @@ import { Filter, type FilterStatus, tableNames } from "../agent/dataplane/filter
 import { ownPrefixes } from "../agent/netfilter/names.ts";
 import { filterParameters } from "../agent/netfilter/settings.ts";
 import { type Policy, type PolicyOptions, runPolicy } from "../agent/policy.ts";
-import type { Refusals } from "../agent/refusals.ts";
 import type { Variant } from "../kernel/netfilter/chain.ts";
 import type { Logger } from "../lib/log.ts";
 import { messageOf } from "../lib/problem.ts";
@@ -52,7 +51,7 @@ export interface PolicyPart {
  * process ends and says what to install: a host that cannot filter must not carry pods.
  */
 export function startPolicy(
-  shared: Shared & { refusals: Refusals },
+  shared: Shared,
   cleanup: AsyncDisposableStack,
 ): PolicyPart {
   const { mirror, signal } = shared;

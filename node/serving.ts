@@ -3,6 +3,7 @@ import type { Health } from "../lib/health.ts";
 import { type Level, type Logger, parseLevel } from "../lib/log.ts";
 import type { Mirror } from "../datastore/mirror.ts";
 import { FelixSources } from "../agent/felix_sources.ts";
+import type { Refusals } from "../agent/refusals.ts";
 import {
   anyText,
   flag,
@@ -168,20 +169,21 @@ export interface ServingDeps {
   level: (level: Level) => void;
   /** Takes whether the process tells of itself. */
   processMetrics: (enabled: boolean) => void;
+  refusals: Refusals;
   log: Logger;
   signal: AbortSignal;
 }
 
 /** Follows the datastore's parameters until the signal. */
 export async function followServing(deps: ServingDeps): Promise<void> {
-  const { mirror, node, env, serving, log, signal } = deps;
+  const { mirror, node, env, serving, refusals, log, signal } = deps;
   const felix = new FelixSources(node, env);
   let first = true;
   for await (const changes of mirror.changes(signal)) {
     if (!felix.update(changes).changed && !first) continue;
     first = false;
     const { settings, problems } = servingSettings(felix.sources());
-    for (const [object, why] of problemsByObject(problems)) log.warn("setting not understood", { object, why });
+    refusals.set("serving's settings", problemsByObject(problems), "setting not understood");
     for (const { object, setting, why } of idleSettings(felix.sources())) {
       log.warn("setting does nothing here", { object, setting, why });
     }

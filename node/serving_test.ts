@@ -1,5 +1,10 @@
 import assert from "node:assert/strict";
-import { idleSettings, partTimeouts, servingSettings } from "./serving.ts";
+import { FakeClock } from "../lib/clock.ts";
+import { silentLog } from "../lib/log.ts";
+import { Refusals } from "../agent/refusals.ts";
+import { resourceKey } from "../datastore/keys.ts";
+import { followServing, idleSettings, partTimeouts, Serving, servingSettings } from "./serving.ts";
+import { Health } from "../lib/health.ts";
 
 const of = (spec: Record<string, unknown>, env: Record<string, string> = {}) =>
   servingSettings({ env: (name) => env[name], configurations: [{ name: "default", spec }] });
@@ -50,4 +55,33 @@ Deno.test("fields that do nothing here are told, unless they say what is so anyw
   const told = idleSettings({ env: () => undefined, configurations: [{ name: "node.n1", spec: asking }] });
   assert.deepEqual(told.map((t) => t.setting), Object.keys(asking));
   assert.ok(told.every((t) => t.object === "FelixConfiguration:node.n1" && t.why.length > 5));
+});
+
+Deno.test("a value of health, metrics or log that is not understood is among what is refused, until it is mended", async () => {
+  const refusals = new Refusals(silentLog), health = new Health(new FakeClock());
+  const heard: string[][] = [];
+  const value = (spec: Record<string, unknown>) => ({
+    set: [{
+      key: resourceKey("FelixConfiguration", "default"),
+      value: JSON.stringify({ kind: "FelixConfiguration", metadata: { name: "default" }, spec }),
+      ...{ revision: 1n, created: 1n },
+    }],
+    ...{ deleted: [], revision: 1n, resync: false },
+  });
+  const quiet = { healthEnabled: false, prometheusMetricsEnabled: false };
+  await using serving = new Serving({ health, metrics: () => Promise.resolve("") }, silentLog, new FakeClock());
+  await followServing({
+    mirror: {
+      async *changes() {
+        for (const host of ["a b", "127.0.0.1"]) {
+          yield value({ ...quiet, healthHost: host });
+          heard.push(refusals.list().map(({ object, why }) => `${object}: ${why}`));
+        }
+      },
+    },
+    ...{ node: "n1", env: () => undefined, serving, refusals, log: silentLog, signal: new AbortController().signal },
+    ...{ level: () => {}, processMetrics: () => {} },
+  });
+  assert.match(heard[0]?.[0] ?? "nothing is refused", /^FelixConfiguration:default: healthHost/);
+  assert.deepEqual(heard[1], []);
 });

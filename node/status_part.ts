@@ -3,7 +3,6 @@ import { changes } from "../kernel/rtnetlink/changes.ts";
 import { type Link, listLinks } from "../kernel/rtnetlink/link.ts";
 import { RtSocket } from "../kernel/rtnetlink/socket.ts";
 import type { Dataplane } from "../agent/dataplane/apply.ts";
-import type { Refusals } from "../agent/refusals.ts";
 import type { Interface } from "../agent/status/endpoint_states.ts";
 import { runStatus } from "../agent/status/status.ts";
 import type { Shared } from "./parts.ts";
@@ -11,7 +10,7 @@ import type { PolicyPart } from "./policy_part.ts";
 
 /** Tells of this node and its endpoints from when policy is in force, until the signal. */
 export async function startStatus(
-  shared: Shared & { refusals: Refusals },
+  shared: Shared,
   { dataplane, policy }: { dataplane: Dataplane; policy: PolicyPart },
   cleanup: AsyncDisposableStack,
 ): Promise<void> {

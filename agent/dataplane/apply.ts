@@ -86,6 +86,8 @@ export class Dataplane implements AsyncDisposable {
   readonly #tasks: Promise<void>[];
   #wireguardKeys: WireguardKeys = {};
   #desired: Desired | undefined;
+  /** Interfaces of its endpoints, once somebody asked. */
+  #wantedNames: ReadonlySet<string> | undefined;
   /** How many flushes began, and what the last one was for: `desired` may be newer. */
   #flushes = 0;
   #flushed: Desired | undefined;
@@ -123,6 +125,7 @@ export class Dataplane implements AsyncDisposable {
   apply(desired: Desired): void {
     const before = this.#desired?.settings;
     this.#desired = desired;
+    this.#wantedNames = undefined;
     if (JSON.stringify(before, replacer) !== JSON.stringify(desired.settings, replacer)) {
       this.#ports.doubtAll(); // what is ours may have changed with the settings
       this.#schedule.restart(desired.settings);
@@ -252,7 +255,8 @@ export class Dataplane implements AsyncDisposable {
   #mayBeWanted(name: string): boolean {
     const desired = this.#desired;
     if (!desired || !isPodInterface(name, desired.settings)) return true;
-    return desired.endpoints.values().some((e) => e.interfaceName === name);
+    this.#wantedNames ??= new Set(desired.endpoints.values().map((e) => e.interfaceName));
+    return this.#wantedNames.has(name);
   }
 
   async #run(): Promise<void> {

@@ -37,14 +37,16 @@ export function workloadState(workload: Workload, isUp: boolean, lacking: string
 
 /**
  * States of host endpoints, by name: "error" for one that has no interface, because there is none of its name or address, or
- * because another endpoint has it; "up" when all its interfaces are. `*` is up whatever its interfaces are.
+ * because another endpoint has it, or it is a workload's; "up" when all its interfaces are. `*` is up whatever its
+ * interfaces are. @param workloadPrefixes what names of workloads' interfaces begin with.
  * Source: Calico's felix/dataplane/linux/endpoint_mgr.go.
  */
 export function hostStates(
   endpoints: readonly HostEndpoint[],
   interfaces: readonly Interface[],
+  workloadPrefixes: readonly string[],
 ): Map<string, EndpointState> {
-  const { named, wildcard } = hostInterfaces(endpoints as unknown as PolicedEndpoint[], interfaces);
+  const { named, wildcard } = hostInterfaces(endpoints as unknown as PolicedEndpoint[], interfaces, workloadPrefixes);
   return new Map(endpoints.map((endpoint) => {
     const own = interfaces.filter(({ name }) => named.get(name)?.id === endpoint.id);
     if (wildcard?.id === endpoint.id) return [endpoint.name, "up"];

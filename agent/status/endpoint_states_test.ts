@@ -40,22 +40,31 @@ Deno.test("a workload's state is told under Felix's key, and its file has Felix'
   assert.equal(statusFile({ ...web, mac: "", nets: [] }), '{"ifaceName":"cali1"}');
 });
 
-Deno.test("host endpoints: error without an interface of their own, down while one is, * is up", () => {
+Deno.test("host endpoints: error without an interface of their own, down while one is, * is up; a workload's interface is nobody's", () => {
   const endpoint = (name: string, interfaceName: string, ...ips: string[]) => ({
     ...{ id: `HostEndpoint:${name}`, name, interfaceName, nets: ips.map((ip) => parseCidr(ip)) },
   });
   const eth = (name: string, up: boolean, ...ips: string[]) => ({ name, up, addresses: ips.map((ip) => parseIp(ip)) });
-  const interfaces = [eth("eth0", true, "192.0.2.1"), eth("eth1", false, "192.0.2.2"), eth("eth2", true, "192.0.2.3")];
-  const states = hostStates([
-    endpoint("a", "eth0"),
-    endpoint("b", "eth0"),
-    endpoint("c", "", "192.0.2.2/32"),
-    endpoint("d", "", "192.0.2.3/32"),
-    endpoint("e", "eth9"),
-    endpoint("f", "", "198.51.100.1/32"),
-    endpoint("g", "*"),
-  ], interfaces);
+  const interfaces = [
+    ...[eth("eth0", true, "192.0.2.1"), eth("eth1", false, "192.0.2.2"), eth("eth2", true, "192.0.2.3")],
+    eth("cali1", true, "192.0.2.4"),
+  ];
+  const states = hostStates(
+    [
+      endpoint("a", "eth0"),
+      endpoint("b", "eth0"),
+      endpoint("c", "", "192.0.2.2/32"),
+      endpoint("d", "", "192.0.2.3/32"),
+      endpoint("e", "eth9"),
+      endpoint("f", "", "198.51.100.1/32"),
+      endpoint("g", "*"),
+      endpoint("h", "cali1"),
+      endpoint("i", "", "192.0.2.4/32"),
+    ],
+    interfaces,
+    ["cali"],
+  );
   assert.deepEqual(Object.fromEntries(states), {
-    ...{ a: "up", b: "error", c: "down", d: "up", e: "error", f: "error", g: "up" },
+    ...{ a: "up", b: "error", c: "down", d: "up", e: "error", f: "error", g: "up", h: "error", i: "error" },
   });
 });

@@ -1,6 +1,7 @@
 import {
   anyText,
   flag,
+  interfacePrefixes,
   milliseconds,
   type Read,
   resolveSettings,
@@ -21,6 +22,8 @@ export interface StatusSettings {
   delayMs: number;
   /** Folder of `endpoint-status`, where the states of workloads are files; empty = no files. */
   filesPrefix: string;
+  /** What names of workloads' interfaces begin with: no host endpoint stands for one. */
+  interfacePrefixes: readonly string[];
   /** Region of OpenStack, part of the keys; empty = none. */
   region: string;
 }
@@ -43,6 +46,7 @@ const rows: { [K in keyof StatusSettings]: Row<StatusSettings[K]> } = {
   endpoints: ["endpointReportingEnabled", flag, false],
   delayMs: ["endpointReportingDelay", milliseconds, 1_000],
   filesPrefix: ["endpointStatusPathPrefix", path, "/var/run/calico"],
+  interfacePrefixes: ["interfacePrefix", interfacePrefixes, ["cali"]],
   region: ["openstackRegion", region, ""],
 };
 

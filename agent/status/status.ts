@@ -150,7 +150,7 @@ class StatusLoop {
     return this.#endpoints.report;
   }
 
-  #look({ region }: StatusSettings) {
+  #look({ region, interfacePrefixes }: StatusSettings) {
     const { node, interfaces, lacking } = this.#options;
     const states = new Map<string, string>(), files = new Map<string, string>(), lost = new Map<string, string>();
     for (const workload of this.#inputs.workloads()) {
@@ -165,10 +165,10 @@ class StatusLoop {
     }
     const hosts = this.#inputs.hosts();
     if (hosts.length > 0) {
-      for (const [name, state] of hostStates(hosts, interfaces.hosts())) {
+      for (const [name, state] of hostStates(hosts, interfaces.hosts(), interfacePrefixes)) {
         states.set(hostKey(node, name), stateValue(state));
         if (state === "error") {
-          lost.set(`HostEndpoint:${name}`, "no interface has its name or address, or another has it");
+          lost.set(`HostEndpoint:${name}`, "no interface of the host has its name or address, or another has it");
         }
       }
     }
