@@ -31,7 +31,7 @@ function readOwn(path: string): string | undefined {
     return Deno.readTextFileSync(path);
   } catch (error) {
     if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.PermissionDenied) return undefined;
-    if (error instanceof Error && /ESRCH|No such process/.test(error.message)) return undefined;
+    if (error instanceof Error && "code" in error && error.code === "ESRCH") return undefined;
     throw error;
   }
 }

@@ -130,3 +130,22 @@ export async function attend(program: string, args: string[]): Promise<number> {
     throw new Problem({ code: "unavailable", what: `${program} is not installed`, cause: error });
   }
 }
+
+/**
+ * Starts a program that outlives this one, in a session of its own, so that what ends us leaves it alone.
+ * @param logFile gets its standard error, added to what is there. @throws Problem "unavailable" when setsid(1) fails.
+ */
+export async function startDetached(
+  command: readonly string[],
+  logFile: string,
+  env?: Record<string, string>,
+): Promise<void> {
+  const script = 'exec setsid --fork "$@" </dev/null >/dev/null 2>>"$0"';
+  const { code, stderr } = await run("sh", ["-c", script, logFile, ...command], { timeoutMs: 5_000, env });
+  if (code === 0) return;
+  throw new Problem({ code: "unavailable", what: `setsid failed: ${stderr.trim()}`, where: command.join(" ") });
+}
+
+/** The words that run this program again. */
+export const ownCommand = (): string[] =>
+  Deno.build.standalone ? [Deno.execPath()] : [Deno.execPath(), "run", "-A", "--quiet", Deno.mainModule];

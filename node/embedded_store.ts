@@ -1,7 +1,7 @@
 import type { Clock } from "../lib/clock.ts";
 import type { Logger } from "../lib/log.ts";
 import { messageOf, Problem } from "../lib/problem.ts";
-import { run } from "../lib/process.ts";
+import { ownCommand, startDetached } from "../lib/process.ts";
 import { defaultDeadlineMs, type StoreOptions, storeOptions } from "../datastore/options.ts";
 import type { Settings } from "./settings.ts";
 
@@ -72,13 +72,8 @@ async function keepStore(parts: DatastoreParts, socket: string, signal: AbortSig
 const listens = (path: string) =>
   Deno.connect({ transport: "unix", path }).then((connection) => (connection.close(), true), () => false);
 
-/** In a session of its own, so that what ends us leaves it alone. Two starts at once: the second finds the file taken. */
+/** Two starts at once: the second finds the file taken. */
 async function startStore({ stateDir, runDir }: DatastoreParts, socket: string): Promise<void> {
-  const self = Deno.build.standalone ? [Deno.execPath()] : [Deno.execPath(), "run", "-A", "--quiet", Deno.mainModule];
-  const store = [...self, "store", "--file", `${stateDir}/store.db`, "--socket", socket];
-  const script = 'exec setsid --fork "$@" </dev/null >/dev/null 2>>"$0"';
-  const { code, stderr } = await run("sh", ["-c", script, `${runDir}/store.log`, ...store], { timeoutMs: 5_000 });
-  if (code !== 0) {
-    throw new Problem({ code: "unavailable", what: `setsid failed: ${stderr.trim()}`, where: store.join(" ") });
-  }
+  const store = [...ownCommand(), "store", "--file", `${stateDir}/store.db`, "--socket", socket];
+  await startDetached(store, `${runDir}/store.log`);
 }

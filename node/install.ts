@@ -62,7 +62,8 @@ export const install = (args: string[]): Promise<number> => guarded(installUsage
 /** `tortie uninstall`. @returns the exit code: 1 when something had to stay. */
 export const uninstall = (args: string[]): Promise<number> => guarded(uninstallUsage, () => runUninstall(args));
 
-async function guarded(usage: string, work: () => Promise<number>): Promise<number> {
+/** Runs a command: a wrong call tells its usage (2), a Problem its sentence (1). @returns the exit code. */
+export async function guarded(usage: string, work: () => Promise<number>): Promise<number> {
   try {
     return await work();
   } catch (error) {
