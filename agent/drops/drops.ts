@@ -23,7 +23,7 @@ export interface DropsOptions {
 }
 
 /** The rules stay so long after the last watcher has gone: who looks again at once finds them there. */
-const lingerMs = 10_000;
+const lingerMs = 3_000;
 const hooks = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
 
 /** Rules that tell are in the kernel, or on their way. */

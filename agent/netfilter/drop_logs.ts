@@ -38,20 +38,20 @@ function reasonOf({ decides, comments, match }: NetRule, chain: string): DropRea
 
 /** Lines of ours that drop and have no comment. */
 function matchWords(match: Match[]): string {
-  if (match.some((m) => m.is === "spoofed")) return "The source address is not the workload's own";
-  if (match.some((m) => m.is === "connection")) return "It belongs to no connection that is tracked";
-  return "It is not to be here";
+  if (match.some((m) => m.is === "spoofed")) return "Drop packets whose source address is not of the workload";
+  if (match.some((m) => m.is === "connection")) return "Drop what belongs to no connection and begins none";
+  return "Drop";
 }
 
-/** As the endpoint sees it that the chain is about. */
+/** As the endpoint, or the host, sees it that the chain is about. */
 const directionOf = (chain: string): Direction =>
-  /^cali-(from-wl|wl-to-host|fw-|PREROUTING|OUTPUT|th-|thfw-|to-h)/.test(chain) ? "egress" : "ingress";
+  /^cali-(from-wl|fw-|PREROUTING|OUTPUT|th-|thfw-|to-h)/.test(chain) ? "egress" : "ingress";
 
 /** Calico's prefix for decisions of policy; `X` and the direction for other rules. At most 63 bytes without spaces. */
 export function dropPrefix(reason: DropReason): string {
   const { decider, direction } = reason;
   if (decider.by === "another rule") {
-    return `X${direction === "ingress" ? "I" : "E"}|${decider.words.replaceAll(" ", "_")}`.slice(0, 63);
+    return `X${direction === "ingress" ? "I" : "E"}|${decider.words.replaceAll(/[^\w./:@+=~-]/g, "_")}`.slice(0, 63);
   }
   return logPrefix(loggedVerdict(decider), direction);
 }

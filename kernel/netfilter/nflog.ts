@@ -59,7 +59,7 @@ export interface NflogOptions {
 }
 
 /**
- * Packets that rules log to an NFLOG group. The kernel hands them over within 0.2 s, or when 50 have come. Yields an empty
+ * Packets that rules log to an NFLOG group. The kernel hands them over within 0.1 s, or when 50 have come. Yields an empty
  * batch first: listening. Ends when `signal` is aborted; the loop must be awaited then, because the socket closes in it.
  * Holds one of Deno's 32 pool threads while it waits.
  * @throws Problem "exists" when another program listens to the group, "unsupported" when the kernel has no
@@ -111,7 +111,8 @@ function open({ group, netns, copyBytes = 80, receiveBytes = 1 << 20 }: NflogOpt
 
 function refused(cause: KernelError, group: number, netns: Netns | undefined): Problem {
   const where = netns?.path;
-  if (cause.errno === E.BUSY || cause.errno === E.EXIST) {
+  // EPERM is the kernel's word for a group that another socket has; also for a process without CAP_NET_ADMIN.
+  if ([E.PERM, E.BUSY, E.EXIST].some((n) => n === cause.errno)) {
     return new Problem({ code: "exists", what: `another program listens to NFLOG group ${group}`, where, cause });
   }
   if (cause.errno === E.INVAL || cause.errno === E.OPNOTSUPP) {
@@ -136,7 +137,7 @@ function configure(fd: number, group: number, copyBytes: number): void {
     [u8Attribute(CFG.command, command.bind)],
     [attribute(CFG.mode, mode)],
     [
-      attribute(CFG.timeout, be(4, 20)),
+      attribute(CFG.timeout, be(4, 10)),
       attribute(CFG.threshold, be(4, 50)),
       attribute(CFG.flags, be(2, FLAG_SEQUENCE)),
     ],

@@ -1,39 +1,9 @@
 import assert from "node:assert/strict";
-import { type Ip, parseIp } from "../../lib/ip.ts";
-import { partiesOf, type Party, pathOf } from "../../agent/why/path.ts";
-import { World } from "../../agent/why/world.ts";
-import { resourcePrefix } from "../../datastore/kind.ts";
-import type { KeyValue } from "../../datastore/store.ts";
 import { wait } from "../lab/wait.ts";
 import { HostNetwork, type Stored } from "../packets/host_network.ts";
-import type { Frame } from "../packets/packet.ts";
-import { type End, type Observation, type Probe, Prober, shown } from "../packets/prober.ts";
+import { type Observation, type Probe, Prober, shown } from "../packets/prober.ts";
+import { answerOf, probes, worldOf } from "./_host_probes.ts";
 import { allow, deny, felix, gnp, hep, open, type Situation, situations, tcpTo, tier } from "./_host_situations.ts";
-
-/** `left > host tcp 80`: from, to, protocol, port or ICMP type; in both families unless it says which. */
-function probes(net: HostNetwork, words: string): Probe[] {
-  const parts = words.split(" "), only = parts.find((p) => /^v[46]$/.test(p));
-  const [a, , b, what, number] = parts;
-  return ([4, 6] as const).filter((v) => !only || only === `v${v}`).map((v) => {
-    const from = net.ends.get(a!)!, to = net.ends.get(b!)!;
-    const protocol = { tcp: 6, udp: 17, icmp: v === 4 ? 1 : 58 }[what!]!;
-    const echo = v === 4 ? 8 : 128, named = /^\d/.test(number ?? "");
-    const icmp = what === "icmp" ? { type: named ? Number(number) : echo, code: 0 } : undefined;
-    // What the host sends leaves with the address that its side has there.
-    const src = a === "host" && b === "right" ? parseIp(v === 4 ? "10.99.2.1" : "fd99:2::1") : from.home[v]!;
-    const frame: Frame = {
-      src,
-      dst: to.home[v]!,
-      protocol,
-      srcPort: nextPort(),
-      dstPort: icmp ? 0 : Number(number),
-      icmp,
-    };
-    return { from, to, frame };
-  });
-}
-let port = 20000;
-const nextPort = () => (port = port >= 60000 ? 20001 : port + 1);
 
 interface Wanted {
   words: string;
@@ -74,23 +44,13 @@ const wantedOf = ({ arrive = [], unanswered = [], not = [] }: Situation, isOpen 
 
 /** Asks what `ctl why` asks, of what is stored now; what is only forwarded from place to place is no node's. */
 async function predicted(net: HostNetwork, wanted: Wanted[]): Promise<number> {
-  const stored = [...await net.world.etcd.dump(resourcePrefix)].map(([key, value]) => ({ key, value, revision: 1n }));
-  const known = new World(stored as KeyValue[]);
-  const party = (end: End, address: Ip): Party =>
-    end.name === "host" ? { is: "host", node: "alder", address } : partiesOf(known, "", address)[0]!;
-  const lan = (end: End) => ({ left: "lan0", right: "lan1" })[end.name];
+  const known = await worldOf(net);
   let asked = 0;
   for (const { words, arrives } of wanted) {
-    for (const { from, to, frame } of probes(net, words)) {
-      if (lan(from) && lan(to)) continue;
-      const ends = { from: party(from, frame.src), to: party(to, frame.dst) };
-      const { verdict, stages } = pathOf(known, {
-        ...frame,
-        ...ends,
-        family: frame.src.v,
-        enters: lan(from),
-        leaves: lan(to),
-      });
+    for (const probe of probes(net, words)) {
+      const answer = answerOf(known, probe);
+      if (!answer) continue;
+      const { verdict, stages } = answer;
       assert.equal(verdict, arrives ? "allow" : "deny", `why, of ${words}: ${stages.at(-1)?.decider.by}`);
       asked++;
     }
