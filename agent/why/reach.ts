@@ -48,10 +48,17 @@ export function reachTable(world: World, most: number): ReachTable {
   const all = [...alike.values()].sort((a, b) => (partyName(a[0]!) < partyName(b[0]!) ? -1 : 1));
   const kept = all.slice(0, Math.min(most, Math.floor(Math.sqrt(mostQuestions / traffic.length))));
   return {
-    groups: kept.map((g) => ({ name: partyName(g[0]!), size: g.length })),
+    groups: kept.map((g) => ({ name: shortName(world, g[0]!), size: g.length })),
     reach: kept.map((from) => kept.map((to) => reachOf(world, from, to, traffic))),
     left: all.length - kept.length,
   };
+}
+
+/** `shop/web-1` for a pod, else the party's own name. */
+function shortName(world: World, party: Party): string {
+  if (party.is !== "workload") return partyName(party);
+  const { metadata, spec } = world.byId.get(party.endpoint.id)!;
+  return `${metadata.namespace}/${spec.pod || spec.workload || metadata.name}`;
 }
 
 function reachOf(world: World, from: Party[], to: Party[], traffic: readonly Traffic[]): Reach | undefined {

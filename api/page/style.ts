@@ -22,7 +22,7 @@ code, .mono { font-family: ui-monospace, monospace; font-size: .92em; }
 .tile { border: 1px solid var(--line); border-radius: .5rem; padding: .6rem 1rem; min-width: 8rem; text-decoration: none; }
 .tile strong { display: block; font-size: 1.5rem; }
 .reach td, .reach th { padding: 2px; border: 0; }
-.reach th.top { writing-mode: vertical-rl; transform: rotate(180deg); font-weight: 400; max-height: 16rem; }
+.reach th.top { writing-mode: vertical-rl; transform: rotate(180deg); font-weight: 400; white-space: nowrap; }
 .reach th.side { font-weight: 400; text-align: right; padding-right: .5rem; white-space: nowrap; }
 .reach td { width: 1.5rem; height: 1.5rem; border-radius: 3px; }
 .reach .all { background: var(--good); } .reach .none { background: var(--bad); } .reach .part { background: var(--some); }
