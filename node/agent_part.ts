@@ -12,6 +12,7 @@ import { runCollector } from "../agent/endpoints/collector.ts";
 import { Journal } from "../agent/endpoints/journal.ts";
 import { Leases } from "../agent/endpoints/leases.ts";
 import { type AddStep, addSteps, Lifecycle } from "../agent/endpoints/lifecycle.ts";
+import type { NodeCounts } from "../agent/netfilter/decision_counts.ts";
 import { Wiring } from "../agent/endpoints/wiring.ts";
 import { serveCni } from "../cni/server.ts";
 import { Allocator } from "../ipam/commit.ts";
@@ -29,6 +30,8 @@ export interface AgentPart {
   /** Resolves when the kernel first has everything that the datastore asks for. */
   ready: Promise<void>;
 }
+  /** See PolicyPart. */
+  counts(): Promise<NodeCounts>;
 
 /** Interfaces, addresses and routes of this node's endpoints, and the server for CNI calls. */
 export async function startAgent(shared: Shared, cleanup: AsyncDisposableStack): Promise<AgentPart> {
@@ -95,6 +98,7 @@ export async function startAgent(shared: Shared, cleanup: AsyncDisposableStack):
     ],
     ready,
   };
+    counts: () => policy.counts(),
 }
 
 /**

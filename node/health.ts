@@ -19,11 +19,13 @@ export interface HealthParts {
   health: Health;
   /** Text of `/metrics` in Prometheus' format. */
   metrics(): Promise<string>;
+  /** Text of `/metrics/rules`; undefined = this process has no rules. */
+  rules?(): Promise<string | undefined>;
 }
 
 /**
  * The answer to one request. `/liveness` and `/readiness` as Felix: 200 or 503 with a table; `/healthz` and `/readyz`:
- * the same as JSON `{live|ready, parts}`; `/metrics`.
+ * the same as JSON `{live|ready, parts}`; `/metrics`; `/metrics/rules`.
  */
 export async function answer(request: Request, parts: HealthParts): Promise<Response> {
   if (request.method !== "GET" && request.method !== "HEAD") {
@@ -40,13 +42,19 @@ export async function answer(request: Request, parts: HealthParts): Promise<Resp
     case "/readyz":
       return Response.json({ ready: health.ready(), parts: health.parts() }, { status: health.ready() ? 200 : 503 });
     case "/metrics":
-      return new Response(await parts.metrics(), {
-        headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" },
-      });
+      return exposition(await parts.metrics());
+    case "/metrics/rules":
+      return exposition(await parts.rules?.());
     default:
       return new Response("not found\n", { status: 404 });
   }
 }
+
+/** Text as Prometheus takes it; 404 when there is none. */
+const exposition = (text: string | undefined): Response =>
+  text === undefined
+    ? new Response("not found\n", { status: 404 })
+    : new Response(text, { headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" } });
 
 function table(good: boolean, parts: PartHealth[]): Response {
   const rows = [["COMPONENT", "LIVENESS", "READINESS", "DETAIL"]];

@@ -4,7 +4,9 @@ import { nodeName } from "../lib/node_name.ts";
 import { Refusals } from "../agent/refusals.ts";
 import { openEtcd } from "../datastore/etcd.ts";
 import { Mirror } from "../datastore/mirror.ts";
-import { ProcessMetrics } from "./process_metrics.ts";
+import type { HealthParts } from "./health.ts";
+import { ProcessMetrics } from "../lib/process_metrics.ts";
+import { ruleMetrics } from "./rule_metrics.ts";
 import { followServing, Serving, servingSettings } from "./serving.ts";
 import { datastoreOf } from "./embedded_store.ts";
 import type { NodeParts, Shared } from "./parts.ts";
@@ -28,7 +30,7 @@ export async function runNode(parts: NodeParts): Promise<void> {
   health.register("parts");
   const metrics = await createMetrics();
   const env = (name: string) => settings.get(name);
-  const answers = { health, metrics: () => metrics.text() };
+  const answers: HealthParts = { health, metrics: () => metrics.text() };
   const serving = cleanup.use(new Serving(answers, log.child("health"), clock));
   await serving.want(servingSettings({ env }).settings);
   const ofProcess = new ProcessMetrics(metrics, clock.now());
@@ -63,6 +65,7 @@ export async function runNode(parts: NodeParts): Promise<void> {
     const agent = await startAgent(shared, cleanup);
     loops.push(...agent.loops);
     dataplaneReady = agent.ready;
+    answers.rules = async () => ruleMetrics(await agent.counts());
   }
   if (roles.agent) loops.push(guardPending({ ...shared, log: log.child("guard") }));
   if (roles.startUp) loops.push((await import("./startup_part.ts")).runStartUp(shared));

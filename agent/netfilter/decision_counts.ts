@@ -1,4 +1,5 @@
 import type { Family } from "../../lib/ip.ts";
+import type { Direction, PolicyId, RuleAction } from "../desired_policy.ts";
 import { chainLines } from "./iptables_text.ts";
 import type { Chain, Decision, NetRule, Table } from "./model.ts";
 import { chainPrefixes } from "./names.ts";
@@ -95,4 +96,39 @@ function workloadOf({ match, action }: NetRule): { name: string; way: "to" | "fr
   if (only?.is !== "interface" || action?.is !== "goto") return undefined;
   const way = only.direction === "out" ? "to" : "from";
   return action.chain === `${chainPrefixes.workload[way]}${only.name}` ? { name: only.name, way } : undefined;
+}
+
+/** What one rule of a policy or profile has matched on this node, in all tables and families. */
+export interface RuleTotal {
+  policy: PolicyId;
+  direction: Direction;
+  /** Counted from 0. */
+  rule: number;
+  action: RuleAction;
+  packets: number;
+  bytes: number;
+  /** In every place where it is wanted. */
+  inKernel: boolean;
+}
+
+/** Totals of all rules that this node has, by policy, in their order. */
+export function ruleTotals(decisions: readonly DecisionCount[]): Map<PolicyId, RuleTotal[]> {
+  const totals = new Map<string, RuleTotal>();
+  for (const { decider, direction, action, packets, bytes, inKernel } of decisions) {
+    if (decider.by !== "rule") continue;
+    const { policy, index } = decider, key = `${policy} ${direction} ${index}`;
+    const known = totals.get(key) ?? { policy, direction, rule: index, action, ...none, inKernel: true };
+    known.packets += packets;
+    known.bytes += bytes;
+    known.inKernel &&= inKernel;
+    totals.set(key, known);
+  }
+  const inOrder = [...totals.values()].sort((a, b) =>
+    a.policy !== b.policy
+      ? (a.policy < b.policy ? -1 : 1)
+      : a.direction !== b.direction
+      ? (a.direction === "ingress" ? -1 : 1)
+      : a.rule - b.rule
+  );
+  return Map.groupBy(inOrder, (t) => t.policy);
 }
