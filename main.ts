@@ -17,6 +17,7 @@ const subcommands: Record<string, () => Promise<Subcommand>> = {
   store: async () => (await import("./store/main.ts")).main,
   api: async () => (await import("./api/main.ts")).main,
   ctl: async () => (await import("./ctl/main.ts")).main,
+  protect: async () => (await import("./node/protect/main.ts")).protect,
   install: async () => (await import("./node/install.ts")).install,
   uninstall: async () => (await import("./node/install.ts")).uninstall,
 };
@@ -34,6 +35,7 @@ const help = `tortie: a network agent for Linux hosts
   tortie node               start-up, then agent and routing in one supervised process; what systemd starts
   tortie agent | routing    one role alone
   tortie ctl ...            look at and change the cluster (also as calicoctl); tortie ctl --help
+  tortie protect            one command that closes a host's ports but ssh and web, and undoes it unless you confirm
   tortie install | uninstall
                             links, CNI configuration and systemd units on this host
   tortie controllers        keeps in etcd what Kubernetes says: policies, profiles, labels

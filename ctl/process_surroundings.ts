@@ -13,7 +13,7 @@ export function processSurroundings(): Surroundings {
     out: (text) => writeAll(Deno.stdout, text),
     err: (text) => writeAll(Deno.stderr, text),
     stdin: () => new Response(Deno.stdin.readable).text(),
-    env: (name) => Deno.env.get(name),
+    env,
     readFile,
     listFolder,
     openStore: (options) =>
@@ -40,6 +40,19 @@ export function processSurroundings(): Surroundings {
 }
 
 const runDir = (): string => Deno.env.get("TORTIE_RUN_DIR") ?? "/run/tortie";
+
+/** Where nothing says where the datastore is, and this host has one of its own, it is that. */
+function env(name: string): string | undefined {
+  const value = Deno.env.get(name);
+  if (name !== "ETCD_ENDPOINTS" || value || Deno.env.get("CALICO_ETCD_ENDPOINTS")) return value;
+  const socket = `${Deno.env.get("TORTIE_RUN_DIR") ?? "/run/tortie"}/store.sock`;
+  try {
+    return Deno.statSync(socket).isSocket ? `unix://${socket}` : value;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.PermissionDenied) return value;
+    throw error;
+  }
+}
 
 /** What the user called: the link's name, or `tortie ctl`. */
 function programName(): string {

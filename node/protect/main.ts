@@ -1,0 +1,237 @@
+import { parseArgs } from "node:util";
+import { rfc3339, systemClock } from "../../lib/clock.ts";
+import { formatIp } from "../../lib/ip.ts";
+import { createLog } from "../../lib/log.ts";
+import { nodeName } from "../../lib/node_name.ts";
+import { Problem } from "../../lib/problem.ts";
+import { ensureInitialized } from "../../datastore/cluster.ts";
+import { openEtcd } from "../../datastore/etcd.ts";
+import type { Resource } from "../../datastore/kind.ts";
+import { MemoryStore } from "../../datastore/memory.ts";
+import { commitPending, type PendingFound } from "../../datastore/pending.ts";
+import { commitRehearsed, type Signature } from "../../datastore/commit.ts";
+import { identify } from "../../datastore/problems.ts";
+import { Rehearsal } from "../../datastore/rehearsal.ts";
+import type { Store } from "../../datastore/store.ts";
+import { confirmTime, followPending } from "../../ctl/confirming.ts";
+import { documentsIn } from "../../ctl/input.ts";
+import { processSurroundings } from "../../ctl/process_surroundings.ts";
+import { yamlText } from "../../ctl/yaml_text.ts";
+import { guarded } from "../install.ts";
+import { type Connection, connectionOfHost, ensureNode, inForce, listens, nodeReady } from "./begin.ts";
+import { effectOf, effectText } from "./effect.ts";
+import { type Port, proposal, protectLabel, sshPortsOf, uplinks } from "./proposal.ts";
+import { removeProtection } from "./removal.ts";
+import { type Survey, surveyHost } from "./survey.ts";
+
+const usage = `usage: tortie protect [--yes] [--allow PORT]... [--close PORT]... [--interface NAME]... [--confirm TIME]
+       tortie protect --print | -f FILE | --undo
+
+Looks at this host, proposes a host endpoint, a policy and failsafe ports, shows what that changes, asks, and puts it in
+force; unless \`tortie ctl confirm\` comes in time it is undone by itself. Starts tortie where it does not run yet, with a
+datastore of this host's own unless ETCD_ENDPOINTS names one.
+
+  --allow tcp/8080    open besides ssh and what listens on the web's ports (80, 443)
+  --close tcp/80      not open, although it would be
+  --interface NAME    what to protect, default the interfaces with a default route
+  --confirm TIME      time to confirm, default 60s; 0 = needs no confirmation
+  --yes               do not ask
+  --print             print the objects as YAML and do nothing; change them and give them back with -f
+  -f FILE             these objects instead of the proposed ones; - is standard input
+  --undo              remove the protection; tortie runs on, \`tortie uninstall\` removes that
+`;
+
+/** \`tortie protect\`. @returns the exit code: 1 when nothing is protected. */
+export const protect = (args: string[]): Promise<number> => guarded(usage, () => runProtect(args));
+
+const tell = (line: string): void => console.error(line);
+
+async function runProtect(args: string[]): Promise<number> {
+  const text = { type: "string" } as const, flag = { type: "boolean" } as const;
+  const { values } = parseArgs({
+    args,
+    strict: true,
+    options: {
+      help: { ...flag, short: "h" },
+      yes: { ...flag, short: "y" },
+      print: flag,
+      undo: flag,
+      allow: { ...text, multiple: true },
+      close: { ...text, multiple: true },
+      interface: { ...text, multiple: true },
+      confirm: text,
+      file: { ...text, short: "f" },
+    },
+  });
+  if (values.help) {
+    console.log(usage.trimEnd());
+    return 0;
+  }
+  if (Deno.uid() !== 0) {
+    throw new Problem({ code: "unauthorized", what: "protecting a host needs root", todo: "Use sudo" });
+  }
+  const connection = await connectionOfHost(), node = nodeName({ env: connection.setting });
+  await using opened = new OpenStore(connection);
+  if (values.undo) return await undo(opened, node);
+  const seconds = values.confirm === "0" ? 0 : confirmTime(values.confirm ?? "60s");
+  const survey = await surveyHost(), session = await processSurroundings().session?.();
+  const interfaces = values.interface ?? uplinks(survey.interfaces);
+  checkInterfaces(survey, interfaces);
+  const objects = values.file === undefined
+    ? proposal(survey, {
+      ...{ node, interfaces, allow: (values.allow ?? []).map(portOf), close: (values.close ?? []).map(portOf) },
+      sshPorts: sshPortsOf(survey.services, session?.serverPort),
+      ownFailsafes: connection.embedded,
+    })
+    : await objectsOf(values.file);
+  const yaml = objects.map(yamlText).join("---\n");
+  if (values.print) {
+    console.log(yaml.trimEnd());
+    return 0;
+  }
+  tell(`this host is ${node}\n${interfacesText(survey, interfaces)}`);
+  if (values.file === undefined) console.log(yaml.trimEnd());
+  tell(`\n${effectText(await effect(opened, survey, node, objects))}`);
+  if (!values.yes && !asked(node, seconds)) return 1;
+  return await putInForce(opened, { node, objects, seconds });
+}
+
+/** The client of the datastore, opened when it is first needed. */
+class OpenStore {
+  #store: Store | undefined;
+  constructor(readonly connection: Connection) {}
+
+  get store(): Store {
+    const log = createLog("protect", { level: "error" });
+    return this.#store ??= openEtcd(this.connection.options, { clock: systemClock, log });
+  }
+
+  /** Undefined where there is no datastore yet. */
+  async existing(): Promise<Store | undefined> {
+    const { embedded, runDir } = this.connection;
+    return embedded && !await listens(`${runDir}/store.sock`) ? undefined : this.store;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#store?.[Symbol.asyncDispose]();
+  }
+}
+
+function checkInterfaces({ interfaces }: Survey, names: readonly string[]): void {
+  const unknown = names.find((name) => !interfaces.some((i) => i.name === name));
+  const known = interfaces.map((i) => i.name).join(", ");
+  if (unknown !== undefined) {
+    throw new Problem({ code: "bad-input", what: `there is no interface ${unknown}`, todo: `There are ${known}` });
+  }
+  if (names.length > 0) return;
+  throw new Problem({
+    code: "bad-input",
+    what: "no interface has a default route",
+    todo: `Say with --interface which to protect: ${known}`,
+  });
+}
+
+function portOf(text: string): Port {
+  const [, protocol, port] = /^(tcp|udp)\/(\d{1,5})$/i.exec(text) ?? [];
+  if (protocol && Number(port) > 0 && Number(port) <= 65535) {
+    return { protocol: protocol.toUpperCase() as Port["protocol"], port: Number(port) };
+  }
+  throw new Problem({ code: "bad-input", what: `${text} is no port`, todo: "Write tcp/8080 or udp/53" });
+}
+
+async function objectsOf(file: string): Promise<Resource[]> {
+  const text = file === "-" ? await new Response(Deno.stdin.readable).text() : await Deno.readTextFile(file);
+  return (await documentsIn(text, file)).map((d) => d.resource);
+}
+
+function interfacesText({ interfaces }: Survey, chosen: readonly string[]): string {
+  return interfaces.filter((i) => i.up && i.name !== "lo").map((i) => {
+    const addresses = i.addresses.map((a) => `${formatIp(a.ip)}/${a.cidr.len}`).join(", ") || "no address";
+    return `  ${i.name.padEnd(16)} ${chosen.includes(i.name) ? "to be protected" : "left as it is  "}  ${addresses}`;
+  }).join("\n");
+}
+
+/** What is reachable before and after, tried out in memory. */
+async function effect(opened: OpenStore, survey: Survey, node: string, objects: readonly Resource[]) {
+  const rehearsal = await rehearse(await opened.existing() ?? new MemoryStore(), objects);
+  return effectOf(survey, node, rehearsal.before, await rehearsal.after());
+}
+
+async function rehearse(store: Store, objects: readonly Resource[]): Promise<Rehearsal> {
+  const rehearsal = await Rehearsal.of(store, {});
+  if (store instanceof MemoryStore) await ensureInitialized(rehearsal.resources, "", () => crypto.randomUUID());
+  for (const object of objects) {
+    await refuseOthers(rehearsal, object);
+    await rehearsal.resources.apply(object);
+  }
+  return rehearsal;
+}
+
+/** @throws Problem "exists" for an object of that name which is not of a protection. */
+async function refuseOthers({ resources }: Rehearsal, { kind, metadata }: Resource): Promise<void> {
+  const { items } = await resources.list(kind);
+  const there = items.find((i) => i.metadata.name === metadata.name && i.metadata.namespace === metadata.namespace);
+  if (!there || there.metadata.labels?.[protectLabel] !== undefined) return;
+  const todo = "Use --print, leave that object out or give it another name, and hand the rest back with -f";
+  throw new Problem({
+    code: "exists",
+    what: `${identify(kind, metadata.name)} is there and was not made by protect`,
+    todo,
+  });
+}
+
+function asked(node: string, seconds: number): boolean {
+  if (!Deno.stdin.isTerminal()) {
+    throw new Problem({ code: "bad-input", what: "nobody is there to be asked", todo: "Use --yes, or --print" });
+  }
+  const undone = seconds > 0 ? ` It is undone after ${seconds} s unless you confirm it.` : "";
+  return /^y(es)?$/i.test(prompt(`Protect ${node} like this?${undone} [y/N]`)?.trim() ?? "");
+}
+
+const signature = (): Signature => ({
+  by: processSurroundings().author!(),
+  at: rfc3339(systemClock.now()),
+});
+
+interface Wanted {
+  node: string;
+  objects: readonly Resource[];
+  seconds: number;
+}
+
+async function putInForce(opened: OpenStore, { node, objects, seconds }: Wanted): Promise<number> {
+  const { connection } = opened, clock = systemClock, beganMs = clock.monotonicMs();
+  await ensureNode(connection, tell);
+  await nodeReady(() => opened.store, connection, node, clock);
+  const { store } = opened;
+  const rehearsal = await rehearse(store, objects);
+  const armedMs = clock.monotonicMs(), signed = signature();
+  let found: PendingFound | undefined;
+  if (seconds > 0) {
+    found = await commitPending(store, rehearsal, { id: crypto.randomUUID().slice(0, 8), ...signed, seconds });
+  } else if (await commitRehearsed(store, rehearsal, signed) === undefined) {
+    throw new Problem({
+      code: "conflict",
+      what: "the datastore changed meanwhile: nothing is protected",
+      todo: "Try again",
+    });
+  }
+  const names = objects.flatMap(({ kind, spec }) => kind === "HostEndpoint" ? [String(spec.interfaceName)] : []);
+  await inForce(names.filter((name) => name !== "*" && name !== "undefined"), clock);
+  tell(`${node} is protected after ${((clock.monotonicMs() - beganMs) / 1000).toFixed(1)} s`);
+  if (!found) return 0;
+  tell(
+    `change ${found.change.id} is undone in ${seconds} s unless you confirm it. Log in anew, to see that you can, and`,
+  );
+  tell(`there: ${connection.embedded ? `ETCD_ENDPOINTS=${connection.options.endpoints[0]} ` : ""}tortie ctl confirm`);
+  if (!Deno.stderr.isTerminal()) return 0;
+  return await followPending({ ...processSurroundings(), clock }, store, found, armedMs + seconds * 1000);
+}
+
+async function undo(opened: OpenStore, node: string): Promise<number> {
+  const store = await opened.existing();
+  const removed = store ? await removeProtection(store, await Rehearsal.of(store, {}), node, signature()) : [];
+  for (const name of removed) tell(`removed ${name}`);
+  tell(removed.length > 0 ? `${node} is not protected any more` : `nothing protects ${node}`);
+  return 0;
+}
