@@ -5,7 +5,7 @@ import { Refusals } from "../agent/refusals.ts";
 import { openEtcd } from "../datastore/etcd.ts";
 import { Mirror } from "../datastore/mirror.ts";
 import type { HealthParts } from "./health.ts";
-import { ProcessMetrics } from "../lib/process_metrics.ts";
+import { ProcessMetrics } from "./process_metrics.ts";
 import { ruleMetrics } from "./rule_metrics.ts";
 import { followServing, Serving, servingSettings } from "./serving.ts";
 import { datastoreOf } from "./embedded_store.ts";
