@@ -16,6 +16,7 @@ import type { NodeCounts } from "../agent/netfilter/decision_counts.ts";
 import { Wiring } from "../agent/endpoints/wiring.ts";
 import { serveCni } from "../cni/server.ts";
 import { Allocator } from "../ipam/commit.ts";
+import { keepKubernetesAccess } from "./kubernetes_access.ts";
 import { startPolicy } from "./policy_part.ts";
 import { observations } from "./observations.ts";
 import { birdRuns } from "./routing_part.ts";
@@ -29,9 +30,9 @@ export interface AgentPart {
   loops: Promise<void>[];
   /** Resolves when the kernel first has everything that the datastore asks for. */
   ready: Promise<void>;
-}
   /** See PolicyPart. */
   counts(): Promise<NodeCounts>;
+}
 
 /** Interfaces, addresses and routes of this node's endpoints, and the server for CNI calls. */
 export async function startAgent(shared: Shared, cleanup: AsyncDisposableStack): Promise<AgentPart> {
@@ -94,11 +95,11 @@ export async function startAgent(shared: Shared, cleanup: AsyncDisposableStack):
   return {
     loops: [
       ...[agent, policy.done, lifecycle.run(signal), collector, status],
-      ...[keepTunnelAddresses(shared, allocator), keepWireguardKeys(shared, dataplane)],
+      ...[keepTunnelAddresses(shared, allocator), keepWireguardKeys(shared, dataplane), keepKubernetesAccess(shared)],
     ],
     ready,
-  };
     counts: () => policy.counts(),
+  };
 }
 
 /**

@@ -1,8 +1,12 @@
 import { parseArgs } from "node:util";
+import { systemClock } from "../lib/clock.ts";
 import { readIfThere, writeDurably } from "../lib/durable_file.ts";
 import { Problem } from "../lib/problem.ts";
 import { version } from "../lib/version.ts";
+import { KubernetesClients } from "../datastore/kubernetes/client.ts";
+import { freshKubeconfig, newKubeconfig } from "./kubernetes_access.ts";
 import {
+  accountKubeconfig,
   defaultInstallOptions,
   environmentFile,
   installItems,
@@ -25,6 +29,9 @@ import { knownSettings } from "./settings.ts";
 import { hasSystemd, startUnits } from "./systemctl.ts";
 import { uninstallHost, type UninstallOptions } from "./uninstall.ts";
 
+/** The account of the manifests. */
+const defaultServiceAccount = "kube-system/tortie-node";
+
 const installUsage = `usage: tortie install [--dry-run] [--force] [--set NAME=VALUE]... [options]
 
 Copies this program to --bin-dir, links it as calicoctl and as CNI plugins (calico, calico-ipam, tortie-ipam), writes and
@@ -32,6 +39,9 @@ starts the systemd units, and, last, the CNI configuration. Running it again cha
 
   --set NAME=VALUE      a setting for /etc/tortie/tortie.env, such as ETCD_ENDPOINTS=http://10.0.0.1:2379
   --kubeconfig FILE     for the CNI configuration: pods' labels and annotations come from Kubernetes
+  --kubernetes          write ${accountKubeconfig} with a token of --service-account, which the node renews, and use it.
+                        Who asks for the token: --kubeconfig, else KUBECONFIG, else the pod's own account
+  --service-account NS/NAME  default ${defaultServiceAccount}
   --dry-run             say what would be done, do nothing
   --force               move foreign files aside (FILE.before-tortie; uninstall puts them back)
   --no-start            enable the units, but do not start them
@@ -93,6 +103,8 @@ async function runInstall(args: string[]): Promise<number> {
       systemd: flag,
       set: { ...text, multiple: true },
       kubeconfig: text,
+      kubernetes: flag,
+      "service-account": text,
       "bin-dir": text,
       "cni-bin-dir": text,
       "cni-conf-dir": text,
@@ -102,21 +114,42 @@ async function runInstall(args: string[]): Promise<number> {
     },
   });
   if (values.help) return say(installUsage);
+  const root = (values.root ?? "").replace(/\/+$/, "");
+  const account = values.kubernetes ? await accountOptions(root, values) : undefined;
   const defaults = defaultInstallOptions;
   const options: InstallOptions = {
     ...defaults,
-    root: (values.root ?? "").replace(/\/+$/, ""),
+    root,
     binDir: values["bin-dir"] ?? defaults.binDir,
     cniBinDir: values["cni-bin-dir"] ?? defaults.cniBinDir,
     cniConfDir: values["cni-conf-dir"] ?? defaults.cniConfDir,
     cniConfName: values["cni-conf-name"] ?? defaults.cniConfName,
-    kubeconfig: values.kubeconfig ?? "",
-    set: settingsOf(values.set ?? []),
+    kubeconfig: account ? accountKubeconfig : values.kubeconfig ?? "",
+    kubeconfigText: account ?? "",
+    set: { ...(account ? { KUBECONFIG: accountKubeconfig } : {}), ...settingsOf(values.set ?? []) },
     cni: values.cni ?? true,
     systemd: values.systemd ?? true,
   };
   const how = { dryRun: values["dry-run"] ?? false, force: values.force ?? false, start: values.start ?? true };
   return await installHost(options, values.binary ?? Deno.execPath(), how);
+}
+
+/** The kubeconfig that is there, as long as its token is fresh; else a new one. */
+async function accountOptions(
+  root: string,
+  values: { kubeconfig?: string; "service-account"?: string },
+): Promise<string> {
+  const words = values["service-account"] ?? defaultServiceAccount;
+  const [, namespace, account] = /^([^/]+)\/([^/]+)$/.exec(words) ?? [];
+  if (!namespace || !account) {
+    throw new Problem({ code: "bad-input", what: `"${words}" is not NAMESPACE/NAME`, where: "--service-account" });
+  }
+  const there = freshKubeconfig(await readIfThere(root + accountKubeconfig), accountKubeconfig, systemClock.now());
+  if (there !== undefined) return there;
+  const env = (name: string) => Deno.env.get(name) || undefined;
+  const kubeconfig = values.kubeconfig ?? env("KUBECONFIG");
+  using clients = new KubernetesClients();
+  return await newKubeconfig(await clients.for(kubeconfig ? { kubeconfig } : {}, env), namespace, account);
 }
 
 function settingsOf(pairs: string[]): Record<string, string> {

@@ -14,6 +14,8 @@ export interface InstallOptions {
   unitDir: string;
   /** For pods' labels and annotations; "" = no Kubernetes. */
   kubeconfig: string;
+  /** What is written to accountKubeconfig; "" = nothing. */
+  kubeconfigText: string;
   /** Settings to put into the environment file. */
   set: Record<string, string>;
   cni: boolean;
@@ -29,6 +31,7 @@ export const defaultInstallOptions: InstallOptions = {
   cniConfName: "10-calico.conflist",
   unitDir: "/etc/systemd/system",
   kubeconfig: "",
+  kubeconfigText: "",
   set: {},
   cni: true,
   systemd: true,
@@ -36,6 +39,9 @@ export const defaultInstallOptions: InstallOptions = {
 
 /** Where the settings lie that the units read. */
 export const environmentFile = defaultUnitPaths.environmentFile;
+
+/** The kubeconfig with the token of the node's service account. */
+export const accountKubeconfig = "/etc/tortie/kubeconfig";
 
 /** Where the manifest lies. */
 export const manifestFile = "/var/lib/tortie/installed.json";
@@ -60,6 +66,9 @@ export function installItems(
   if (options.cni) {
     for (const name of ["calico", "calico-ipam", "tortie-ipam"]) items.push(link(`${options.cniBinDir}/${name}`));
   }
+  if (options.kubeconfigText !== "") {
+    items.push({ path: accountKubeconfig, is: "file", text: options.kubeconfigText, mode: 0o600, keep: "renewed" });
+  }
   if (options.systemd) {
     items.push({ path: environmentFile, is: "file", text: environmentText(options.set), mode: 0o600, keep: "edited" });
     const texts = units({ ...defaultUnitPaths, binary });
@@ -79,6 +88,7 @@ export function environmentText(set: Record<string, string>): string {
 
 /** An environment file with settings changed or added; everything else of it stays. */
 export function withSettings(text: string, set: Record<string, string>): string {
+  if (text.includes(assignments(set))) return text;
   const isSet = (line: string) => Object.keys(set).some((name) => line.startsWith(`${name}=`));
   const rest = text.split("\n").filter((line) => !isSet(line)).join("\n");
   return `${rest}${rest === "" || rest.endsWith("\n") ? "" : "\n"}${assignments(set)}`;

@@ -1,6 +1,6 @@
 /** A thing that an installation puts on the disk. */
 export type Item =
-  | { path: string; is: "file"; text: string; mode: number; keep?: "edited" }
+  | { path: string; is: "file"; text: string; mode: number; keep?: "edited" | "renewed" }
   | { path: string; is: "link"; target: string }
   /** `digest` = SHA-256 of the file to copy, hexadecimal. */
   | { path: string; is: "copy"; from: string; digest: string; mode: number };
@@ -54,6 +54,8 @@ export const presentMark = (present: Present): string =>
 /**
  * Decides what an installation does at each path. A file is ours when the manifest has it as it is, or when it is what we
  * would write. A file marked `keep: "edited"` that is there is left alone: it holds the operator's settings.
+ * One marked "renewed" is changed by the running node, so it is ours
+ * whatever is in it.
  * @param force foreign files are moved aside instead of refused; folders never are.
  */
 export function planInstall(
@@ -68,8 +70,10 @@ export function planInstall(
     const now = present.get(item.path) ?? { is: "absent" };
     const same = presentMark(now) === markOf(item, digestOf);
     if (same && (now.is !== "file" || !("mode" in item) || now.mode === item.mode)) continue;
-    if (now.is !== "absent" && "keep" in item && item.keep) continue;
-    const ours = now.is === "absent" || same || manifest.items[item.path] === presentMark(now);
+    const keep = "keep" in item ? item.keep : undefined;
+    if (now.is !== "absent" && keep === "edited") continue;
+    const ours = now.is === "absent" || same || (keep === "renewed" && now.is === "file") ||
+      manifest.items[item.path] === presentMark(now);
     if (ours) plan.changes.push({ item, told: tell(item, now) });
     else if (force && now.is !== "other") {
       plan.changes.push({

@@ -13,7 +13,7 @@ import {
 import { isOwnSet, ownPrefixes } from "../agent/netfilter/names.ts";
 import { RtSocket } from "../kernel/rtnetlink/socket.ts";
 import { Bird, birdPaths } from "../routing/bird.ts";
-import { environmentFile, manifestFile } from "./install_items.ts";
+import { accountKubeconfig, environmentFile, manifestFile } from "./install_items.ts";
 import { planUninstall } from "./install_plan.ts";
 import { lookAt, readManifest, removeIfEmpty, removeIfThere, removeTree } from "./installation.ts";
 import { findLeftovers, foreignBirdRuns, removeLeftovers, tellLeftovers } from "./leftovers.ts";
@@ -43,7 +43,7 @@ export async function uninstallHost(options: UninstallOptions): Promise<{ done: 
   const done: string[] = [];
   const manifest = await readManifest(root);
   const present = await lookAt(root, Object.keys(manifest.items));
-  const plan = planUninstall(manifest, present, new Set([environmentFile]), options.force);
+  const plan = planUninstall(manifest, present, new Set([environmentFile, accountKubeconfig]), options.force);
   const kept = plan.kept.map((path) => `${path} was changed since it was installed and stays`);
   const first = plan.remove.filter((path) => /\.(conf|conflist|json)$/.test(path));
   const act = async (told: string, work: () => Promise<unknown>) => {

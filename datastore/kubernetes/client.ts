@@ -16,9 +16,9 @@ export interface ConfigMap {
   data?: Record<string, string>;
 }
 
-/** What is written: a new object, or a merge patch (RFC 7396) of one. */
+/** What is written: a new object, a whole one, or a merge patch (RFC 7396) of one. */
 export interface Send {
-  method: "POST" | "PATCH";
+  method: "POST" | "PUT" | "PATCH";
   object: Record<string, unknown>;
 }
 
@@ -49,30 +49,50 @@ export class KubernetesClient implements Disposable {
 
   /** A pod. @throws Problem "not-found", "unauthorized", "unavailable" (no answer in time; the server's own failure). */
   pod(namespace: string, name: string): Promise<Pod> {
-    return this.#get(`/api/v1/namespaces/${segment(namespace)}/pods/${segment(name)}`, `pod ${namespace}/${name}`);
+    return this.#ask(`/api/v1/namespaces/${segment(namespace)}/pods/${segment(name)}`, `pod ${namespace}/${name}`);
   }
 
   /** A namespace. @throws as pod(). */
   namespace(name: string): Promise<ClusterObject> {
-    return this.#get(`/api/v1/namespaces/${segment(name)}`, `namespace ${name}`);
+    return this.#ask(`/api/v1/namespaces/${segment(name)}`, `namespace ${name}`);
   }
 
   /** A node. @throws as pod(). */
   node(name: string): Promise<ClusterObject> {
-    return this.#get(`/api/v1/nodes/${segment(name)}`, `node ${name}`);
+    return this.#ask(`/api/v1/nodes/${segment(name)}`, `node ${name}`);
   }
 
   /** A ConfigMap. @throws as pod(). */
   configMap(namespace: string, name: string): Promise<ConfigMap> {
-    return this.#get(
+    return this.#ask(
       `/api/v1/namespaces/${segment(namespace)}/configmaps/${segment(name)}`,
       `ConfigMap ${namespace}/${name}`,
     );
   }
 
+  /**
+   * A new token of a service account. @param seconds how long it shall be good for; the server may make it shorter.
+   * @throws as pod(). Source: TokenRequest of authentication.k8s.io/v1.
+   */
+  async requestToken(namespace: string, account: string, seconds: number): Promise<string> {
+    const what = `a token of service account ${namespace}/${account}`;
+    const kind = { apiVersion: "authentication.k8s.io/v1", kind: "TokenRequest" };
+    const object = { ...kind, spec: { expirationSeconds: seconds } };
+    const path = `/api/v1/namespaces/${segment(namespace)}/serviceaccounts/${segment(account)}/token`;
+    const answer = await this.#ask<{ status?: { token?: string } }>(path, what, { method: "POST", object });
+    if (!answer.status?.token) throw unavailable(this.options().server, `the answer about ${what} has none`);
+    return answer.status.token;
+  }
+
+  /** The server and the authority's certificate that this client uses. @throws as open(). */
+  access(): { server: string; ca?: string } {
+    const { server, ca } = this.options();
+    return { server, ...(ca ? { ca: this.#files.text(ca) } : {}) };
+  }
+
   /** True when the server answers at all. @throws Problem "unauthorized", "unavailable". */
   async ping(): Promise<void> {
-    await this.#get("/version", "version");
+    await this.#ask("/version", "version");
   }
 
   /**
@@ -102,19 +122,19 @@ export class KubernetesClient implements Disposable {
     this.#older = this.#http = undefined;
   }
 
-  async #get<T>(path: string, what: string): Promise<T> {
+  async #ask<T>(path: string, what: string, send?: Send): Promise<T> {
     const options = this.options();
     const deadlineMs = this.deps.deadlineMs ?? 5_000;
     const late = () => unavailable(options.server, `no answer within ${deadlineMs} ms`);
     const work = async (signal: AbortSignal) => {
-      const answer = await this.#fetch(options, path, signal);
+      const answer = await this.#fetch(options, path, signal, send);
       return { status: answer.status, text: await answer.text() };
     };
     const { status, text } = await withDeadline(deadlineMs, work, late, this.deps.clock ?? systemClock)
       .catch((error) => {
         throw error instanceof Problem ? error : unavailable(options.server, messageWithCause(error));
       });
-    if (status !== 200) throw refusal(status, text, what, options.server);
+    if (status !== 200 && status !== 201) throw refusal(status, text, what, options.server);
     return objectOf(text, what, options.server) as T;
   }
 
@@ -227,7 +247,7 @@ function refusal(status: number, text: string, what: string, server: string): Pr
   if (status === 401 || status === 403) {
     return new Problem({
       code: "unauthorized",
-      what: `Kubernetes does not let us read ${what}: ${said}`,
+      what: `Kubernetes does not let us have ${what}: ${said}`,
       where: server,
       todo: "Look at the token in the kubeconfig and at the role of its account",
     });

@@ -8,6 +8,8 @@ import { wait } from "./wait.ts";
 export interface AgentOptions {
   /** Node name. Default "alder". */
   node?: string;
+  /** Subcommand. Default "agent". */
+  role?: string;
   /** More environment, with Calico's names. */
   env?: Record<string, string>;
   /** Do not wait until it answers. */
@@ -126,7 +128,7 @@ class World implements AgentWorld {
     return this.#agent!.pid;
   }
 
-  async start({ node = "alder", env = {}, doNotWait = false }: AgentOptions = {}): Promise<void> {
+  async start({ node = "alder", role = "agent", env = {}, doNotWait = false }: AgentOptions = {}): Promise<void> {
     const logFile = `${this.dir}/agent-${++this.#logs}.log`;
     const [program, ...args] = tortie() as [string, ...string[]];
     const user: Record<string, string> = this.etcd.user
@@ -145,7 +147,7 @@ class World implements AgentWorld {
         // Files that Calico keeps on a host are this world's own; namespaces made later are seen all the same.
         ...["unshare", "--mount", "--propagation", "slave", "setpriv", "--pdeathsig", "KILL", "--", "sh", "-c"],
         'mount --bind "$1" /var/lib/calico && log=$2 && shift 2 && exec "$@" >>"$log" 2>&1',
-        ...["agent", `${this.dir}/calico`, logFile, program, ...args, "agent"],
+        ...["agent", `${this.dir}/calico`, logFile, program, ...args, role],
       ],
       env: {
         ...{ ETCD_ENDPOINTS: this.etcd.endpoint, NODENAME: node, CALICO_NETWORKING_BACKEND: "none" },

@@ -1,3 +1,4 @@
+import { ApiAccess, askedBy } from "./api_access.ts";
 import { ApiObject, ApiObjects, Change, Filter, matches } from "./api_objects.ts";
 
 /** Resources that are served: plural, kind, whether they live in a namespace. */
@@ -11,6 +12,13 @@ const resources: Record<string, { kind: string; group: string; namespaced: boole
   endpoints: { kind: "Endpoints", group: "v1", namespaced: true },
   endpointslices: { kind: "EndpointSlice", group: "discovery.k8s.io/v1", namespaced: true },
   networkpolicies: { kind: "NetworkPolicy", group: "networking.k8s.io/v1", namespaced: true },
+  clusternetworkpolicies: { kind: "ClusterNetworkPolicy", group: "policy.networking.k8s.io/v1alpha2", namespaced: false },
+  adminnetworkpolicies: { kind: "AdminNetworkPolicy", group: "policy.networking.k8s.io/v1alpha1", namespaced: false },
+  events: { kind: "Event", group: "v1", namespaced: true },
+  clusterroles: { kind: "ClusterRole", group: "rbac.authorization.k8s.io/v1", namespaced: false },
+  clusterrolebindings: { kind: "ClusterRoleBinding", group: "rbac.authorization.k8s.io/v1", namespaced: false },
+  roles: { kind: "Role", group: "rbac.authorization.k8s.io/v1", namespaced: true },
+  rolebindings: { kind: "RoleBinding", group: "rbac.authorization.k8s.io/v1", namespaced: true },
 };
 
 /** What a request is about. */
@@ -24,10 +32,10 @@ interface Target {
 /** How the API answers. */
 export interface ApiOptions {
   objects: ApiObjects;
-  /** Only `Authorization: Bearer <token>` is let in. */
+  /** `Authorization: Bearer <token>` of who may do anything; accounts' tokens are made by token requests. */
   token: string;
-  /** Called with "GET /api/v1/…" of every request. */
-  onRequest?: (line: string) => void;
+  /** Called with "GET /api/v1/…" of every request, and the account ("kube-system/x") when it is not the administrator. */
+  onRequest?: (line: string, account: string | undefined) => void;
 }
 
 /**
@@ -35,16 +43,23 @@ export interface ApiOptions {
  * create, update with conflicts, merge patch, delete, token requests. Objects are kept as they come, without validation.
  */
 export function apiHandler(options: ApiOptions): (request: Request) => Response | Promise<Response> {
+  const access = new ApiAccess(options.objects);
   return async (request) => {
-    const url = new URL(request.url);
-    options.onRequest?.(`${request.method} ${url.pathname}${url.search}`);
+    const url = new URL(request.url), line = `${request.method} ${url.pathname}${url.search}`;
+    const token = /^Bearer (.+)$/.exec(request.headers.get("authorization") ?? "")?.[1] ?? "";
+    const account = access.accountOf(token);
+    options.onRequest?.(line, account);
     if (["/healthz", "/readyz", "/livez"].includes(url.pathname)) return new Response("ok");
-    if (request.headers.get("authorization") !== `Bearer ${options.token}`) return failure(401, "Unauthorized");
+    if (token !== options.token && account === undefined) return failure(401, "Unauthorized");
     if (url.pathname === "/version") return Response.json({ major: "1", minor: "31", gitVersion: "v1.31.0-lab" });
+    const asked = askedBy(line);
+    if (account !== undefined && !(asked && access.allows(account, asked))) {
+      return failure(403, "Forbidden", `${account} cannot ${asked?.verb} ${asked?.resource}`);
+    }
     const target = targetOf(url.pathname);
     if (!target) return failure(404, "NotFound", `${url.pathname} is not served here`);
     if (request.method === "GET") return read(options.objects, target, url.searchParams);
-    return await write(options, target, request);
+    return await write(options, access, target, request);
   };
 }
 
@@ -139,7 +154,7 @@ function eventOf(change: Change, resource: string, filter: Filter): unknown {
   return { type: now ? (before ? "MODIFIED" : "ADDED") : "DELETED", object: shown(resource, change.object) };
 }
 
-async function write(options: ApiOptions, target: Target, request: Request): Promise<Response> {
+async function write(options: ApiOptions, access: ApiAccess, target: Target, request: Request): Promise<Response> {
   const { objects } = options;
   const { resource, namespace, name, subresource } = target;
   if (request.method === "DELETE") {
@@ -148,10 +163,10 @@ async function write(options: ApiOptions, target: Target, request: Request): Pro
   }
   const body = await request.json() as ApiObject;
   if (resource === "serviceaccounts" && subresource === "token") {
-    const expirationTimestamp = new Date(Date.now() + 3600_000).toISOString();
-    return Response.json({ kind: "TokenRequest", status: { token: options.token, expirationTimestamp } }, {
-      status: 201,
-    });
+    const { expirationSeconds = 3600 } = (body.spec ?? {}) as { expirationSeconds?: number };
+    const expirationTimestamp = new Date(Date.now() + expirationSeconds * 1000).toISOString();
+    const status = { token: access.issue(namespace!, name!, expirationSeconds), expirationTimestamp };
+    return Response.json({ kind: "TokenRequest", status }, { status: 201 });
   }
   if (namespace !== undefined && body.metadata) body.metadata.namespace = namespace;
   const wanted = name ?? body.metadata?.name;

@@ -83,23 +83,38 @@ export async function startApiServer(options: ChildApiOptions): Promise<ApiServe
   if (ended) throw new Error("the lab's API server ended by itself");
   return {
     ...{ url, token, caFile, kubeconfig: await writeKubeconfig(options.dir, url, caFile, token) },
-    async put(object) {
-      const place = url + collectionOf(object), item = `${place}/${object.metadata.name}`;
-      const exists = await curl(item).then(() => true, () => false);
-      await curl("-X", exists ? "PUT" : "POST", "-d", JSON.stringify(object), exists ? item : place);
-    },
-    async delete(resource, namespace, name) {
-      const place = namespace === undefined ? `/api/v1/${resource}` : `/api/v1/namespaces/${namespace}/${resource}`;
-      await curl("-X", "DELETE", `${url}${place}/${name}`).catch((error) => {
-        if (!/404/.test(String(error))) throw error;
-      });
-    },
+    ...objectsByCurl(url, curl),
     async [Symbol.asyncDispose]() {
       if (!ended) child.kill("SIGKILL");
       await child.status;
     },
   };
 }
+
+/** Writing and deleting objects of an API server by curl, given with what lets it in. */
+export function objectsByCurl(
+  url: string,
+  curl: (...words: string[]) => Promise<string>,
+): Pick<ApiServer, "put" | "delete"> {
+  return {
+    async put(object) {
+      const place = url + collectionOf(object), item = `${place}/${object.metadata.name}`;
+      const exists = await curl(item).then(() => true, () => false);
+      const words = ["-H", "Content-Type: application/json", "-d", JSON.stringify(written(object))];
+      await curl("-X", exists ? "PUT" : "POST", ...words, exists ? item : place);
+    },
+    async delete(resource, namespace, name) {
+      const group = resource === "networkpolicies" ? "/apis/networking.k8s.io/v1" : "/api/v1";
+      const within = namespace === undefined ? "" : `/namespaces/${namespace}`;
+      await curl("-X", "DELETE", `${url}${group}${within}/${resource}/${name}`).catch((error) => {
+        if (!/404/.test(String(error))) throw error;
+      });
+    },
+  };
+}
+
+/** A body must name its version. */
+const written = (object: ApiObject): ApiObject => ({ apiVersion: "v1", ...object });
 
 function listen(
   server: Certificate,
@@ -154,7 +169,10 @@ if (import.meta.main) {
   const [dir, address, port] = Deno.args as [string, string, string];
   const server = { certFile: `${dir}/kubernetes.crt`, keyFile: `${dir}/kubernetes.key` };
   const token = Deno.readTextFileSync(`${dir}/token`);
-  const onRequest = (line: string) => Deno.writeTextFileSync(`${dir}/requests.log`, line + "\n", { append: true });
+  const onRequest = (line: string, account?: string) => {
+    Deno.writeTextFileSync(`${dir}/requests.log`, line + "\n", { append: true });
+    if (account) Deno.writeTextFileSync(`${dir}/accounts.log`, `${account} ${line}\n`, { append: true });
+  };
   const options = { objects: new ApiObjects(), token, onRequest };
   await listen(server, address, Number(port), options, new AbortController().signal).finished;
 }

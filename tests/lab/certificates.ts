@@ -10,9 +10,9 @@ export interface Certificate {
 export interface Authority extends Certificate {
   /**
    * A certificate for `name` (its CN) that serves and asks. `hosts` are the names and addresses it is valid for.
-   * Writes `<name>.crt` and `<name>.key` into the authority's folder.
+   * Writes `<name>.crt` and `<name>.key` into the authority's folder. @param group its O, which Kubernetes takes for a group.
    */
-  issue(name: string, hosts?: string[]): Promise<Certificate>;
+  issue(name: string, hosts?: string[], group?: string): Promise<Certificate>;
 }
 
 /** Makes an authority in `dir` (files `<name>.crt`, `<name>.key`), valid for two days, with ECDSA keys. */
@@ -32,14 +32,29 @@ export async function makeAuthority(dir: string, name = "ca"): Promise<Authority
     "-subj",
     `/CN=${name}`,
   );
-  return { ...own, issue: (subject, hosts = []) => issue(dir, own, subject, hosts) };
+  return { ...own, issue: (subject, hosts = [], group) => issue(dir, own, subject, hosts, group) };
 }
 
-async function issue(dir: string, ca: Certificate, name: string, hosts: string[]): Promise<Certificate> {
+async function issue(
+  dir: string,
+  ca: Certificate,
+  name: string,
+  hosts: string[],
+  group: string | undefined,
+): Promise<Certificate> {
   const files = { certFile: `${dir}/${name}.crt`, keyFile: `${dir}/${name}.key` };
   await newKey(files.keyFile);
   const request = `${dir}/${name}.csr`, extensions = `${dir}/${name}.ext`;
-  await openssl("req", "-new", "-key", files.keyFile, "-out", request, "-subj", `/CN=${name}`);
+  await openssl(
+    "req",
+    "-new",
+    "-key",
+    files.keyFile,
+    "-out",
+    request,
+    "-subj",
+    `${group ? `/O=${group}` : ""}/CN=${name}`,
+  );
   const names = hosts.map((h) => (/^[0-9.]+$|:/.test(h) ? `IP:${h}` : `DNS:${h}`));
   const lines = ["basicConstraints=CA:FALSE", "extendedKeyUsage=serverAuth,clientAuth"];
   if (names.length > 0) lines.push(`subjectAltName=${names.join(",")}`);
