@@ -1,14 +1,21 @@
 import { formatIp } from "../lib/ip.ts";
 import { explain, type Explanation } from "../agent/why/explanation.ts";
 import type { Stage, StageDecider } from "../agent/why/node_walk.ts";
+import { type LiveCounts, liveDecision, liveWords } from "./live_counts.ts";
 import { type Answer, type Party, partyName, type Question } from "../agent/why/path.ts";
 import type { World } from "../agent/why/world.ts";
 
 /** Rules of one stage that are told in full before the rest is only counted. */
 const toldInFull = 12;
 
-/** The answer of `why` for people. */
-export function answerText(world: World, question: Question, answer: Answer): string {
+/** What the rules of this host have counted, and what they had before; absent where no agent runs. */
+export interface CountersSeen {
+  now?: LiveCounts;
+  before?: LiveCounts;
+}
+
+/** The answer of `why` for people. @param live holds the prediction against the kernel's rules. */
+export function answerText(world: World, question: Question, answer: Answer, live: CountersSeen = {}): string {
   const { packet, stages, verdict, assumed } = answer;
   const end = (party: Party, address: string) => party.is === "outside" ? address : `${partyName(party)} (${address})`;
   const head = `${end(question.from, formatIp(packet.src))} -> ${end(question.to, formatIp(packet.dst))} ${
@@ -18,6 +25,8 @@ export function answerText(world: World, question: Question, answer: Answer): st
   for (const [i, stage] of stages.entries()) {
     lines.push(`${i + 1}. on ${stage.node}, ${stageName(stage)}: ${verdictWord(stage)}`);
     lines.push(...reasons(stage, explain(world, stage)).map((line) => `   ${line}`));
+    const now = liveDecision(live.now, stage);
+    if (now) lines.push(`   live: ${liveWords(now, liveDecision(live.before, stage))}`);
   }
   if (stages.length === 0) lines.push("no policy is asked");
   for (const sentence of assumed) lines.push("", `assumed: ${sentence}`);
@@ -25,7 +34,12 @@ export function answerText(world: World, question: Question, answer: Answer): st
 }
 
 /** The same for programs. */
-export function answerJson(world: World, question: Question, answer: Answer): Record<string, unknown> {
+export function answerJson(
+  world: World,
+  question: Question,
+  answer: Answer,
+  live: CountersSeen = {},
+): Record<string, unknown> {
   const { packet, stages, verdict, assumed } = answer;
   return {
     verdict,
@@ -42,6 +56,8 @@ export function answerJson(world: World, question: Question, answer: Answer): Re
         ...{ node, at, direction, endpoint, interface: interfaceName, verdict, decidedBy: decider.by },
         ...{ tier, policy, rule, because, passedOver, logged },
         detail: deciderWords(decider),
+        live: liveDecision(live.now, stage),
+        liveBefore: liveDecision(live.before, stage),
       };
     }),
     assumed,

@@ -8,6 +8,7 @@ import { badInput, type Call, type Command } from "../command.ts";
 import type { Found } from "../found.ts";
 import { choiceOf, chosen } from "../choice.ts";
 import { parseFormat, render, type TableContext } from "../output.ts";
+import type { Surroundings } from "../surroundings.ts";
 import { fileFlags, named, objectsOf, placeInNamespace, unknownKind } from "../writing.ts";
 
 /** AS number of nodes when nobody says another. */
@@ -60,11 +61,21 @@ async function run(call: Call): Promise<number> {
     const { watchFound } = await import("../watching.ts");
     return await watchFound({ surroundings, store: resources.store, format, context, choice }, found, asked);
   }
+  if (format.is === "wide") await addCounts(surroundings, found);
   if (problems.length < asked.length || format.is === "yaml" || format.is === "json") {
     surroundings.out(render(found, format, found.length !== 1, context));
   }
   if (problems.length > 0) surroundings.err(problems.map(messageOf).join("\n") + "\n");
   return problems.length > 0 ? 1 : 0;
+}
+
+/** What rules have counted on this host. Scripts that call calicoctl know its columns, and get those. */
+async function addCounts(surroundings: Surroundings, found: Found[]): Promise<void> {
+  const policies = found.filter(({ kind }) => ["NetworkPolicy", "GlobalNetworkPolicy"].includes(kind.kind));
+  if (surroundings.program === "calicoctl" || policies.length === 0) return;
+  const { liveCounts, withCounts } = await import("../live_counts.ts");
+  const counts = await liveCounts(surroundings);
+  if (counts) { for (const one of policies) one.kind = withCounts(one.kind, counts); }
 }
 
 /** The objects asked for; those without a name mean all of their kind. */

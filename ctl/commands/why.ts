@@ -2,10 +2,12 @@ import { parseJson, writeJson } from "../../lib/json64.ts";
 import { type Family, tryParseIp } from "../../lib/ip.ts";
 import { addressOf, partiesOf, type Party, partyName, pathOf, type Question } from "../../agent/why/path.ts";
 import { World } from "../../agent/why/world.ts";
+import { durationMs } from "../../datastore/duration.ts";
+import { liveCounts } from "../live_counts.ts";
 import { badInput, type Call, type Command } from "../command.ts";
 import { storedResources } from "../preview.ts";
 import { yamlText } from "../yaml_text.ts";
-import { answerJson, answerText } from "../why_text.ts";
+import { answerJson, answerText, type CountersSeen } from "../why_text.ts";
 
 /** `why`: what becomes of a packet, and who decides. Calico has no such command. */
 export const why: Command = {
@@ -17,6 +19,7 @@ export const why: Command = {
     { name: "source-port", value: "PORT", help: "source port; default 49152" },
     { name: "ipv6", short: "6", help: "by IPv6 where both ends have both" },
     { name: "from-interface", value: "NAME", help: "interface by which it reaches the destination's node" },
+    { name: "during", value: "DURATION", help: "watch the live rules' counters so long, such as 10s" },
     { name: "to-interface", value: "NAME", help: "interface by which it leaves the source's node" },
   ],
   takes: 3,
@@ -32,12 +35,24 @@ async function run(call: Call): Promise<number> {
   const world = new World(await storedResources(store));
   const question = questionOf(call, world);
   const answer = pathOf(world, question);
-  if (output === "text") surroundings.out(answerText(world, question, answer));
+  const live = await countersOf(call);
+  if (output === "text") surroundings.out(answerText(world, question, answer, live));
   else {
-    const json = writeJson(answerJson(world, question, answer), 2);
+    const json = writeJson(answerJson(world, question, answer, live), 2);
     surroundings.out(output === "json" ? `${json}\n` : yamlText(parseJson(json)));
   }
   return 0;
+}
+
+/** What the rules of this host have counted, and with `--during` what they had some time before. */
+async function countersOf({ flags, surroundings }: Call): Promise<CountersSeen> {
+  const asked = flags.text("during"), ms = asked === undefined ? 0 : durationMs(asked);
+  if (ms === undefined || ms < 0 || ms > 3_600_000) throw badInput(`--during: ${asked} is no duration up to 1h`);
+  const now = await liveCounts(surroundings);
+  if (ms === 0) return { now };
+  if (!now) throw badInput("--during: no agent answers on this host", "ask on the node whose rule you want to watch");
+  await surroundings.clock.sleep(ms);
+  return { before: now, now: await liveCounts(surroundings) };
 }
 
 function questionOf({ args, flags }: Call, world: World): Question {
