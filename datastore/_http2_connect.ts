@@ -12,7 +12,7 @@
  */
 import http2 from "node:http2";
 import { systemClock } from "../lib/clock.ts";
-import { endWithConnection, isOldDeno, withWorkingSocket } from "./_http2_on_deno_2_6.ts";
+import { endWithConnection, forgetEndedStreams, isOldDeno, withWorkingSocket } from "./_http2_on_deno_2_6.ts";
 
 const silentMs = 10_000;
 const lastsMs = 20;
@@ -25,6 +25,7 @@ http2.connect =
 function connectedBySettings(session: http2.ClientHttp2Session): http2.ClientHttp2Session {
   const emit = session.emit as (event: string | symbol, ...rest: unknown[]) => boolean;
   const over = new AbortController();
+  if (isOldDeno) forgetEndedStreams(session);
   let connected: unknown[] | undefined, settled = false;
   const tell = () => {
     if (!connected || !settled) return;

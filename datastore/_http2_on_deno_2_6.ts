@@ -29,6 +29,31 @@ export function endWithConnection(session: ClientHttp2Session): void {
   connection.then(end, end);
 }
 
+/**
+ * Lets go of a session's streams when the server has ended them; 2.6 keeps each until the session ends, with all that it
+ * brought: a client grew by twice of what it read. How to see it: `Deno.memoryUsage().external` after a few large lists.
+ */
+export function forgetEndedStreams(session: ClientHttp2Session): void {
+  const request = session.request.bind(session);
+  session.request = (...args) => {
+    const stream = request(...args);
+    const forget = () => {
+      const streams = streamsOf(session);
+      for (const [id, one] of streams) if (one === stream) streams.delete(id);
+    };
+    // Most are never closed: 2.6 tells only their end.
+    stream.once("end", forget).once("close", forget);
+    return stream;
+  };
+}
+
+function streamsOf(session: ClientHttp2Session): Map<unknown, unknown> {
+  const symbol = Object.getOwnPropertySymbols(session).find((s) => s.description === "state");
+  const state = symbol && (session as unknown as Record<symbol, { streams?: unknown }>)[symbol];
+  if (!(state?.streams instanceof Map)) throw new Error("no streams of the session: this Deno is neither 2.6 nor 2.9");
+  return state.streams;
+}
+
 type Options = SecureClientSessionOptions & { host?: string; port?: number; secureContext?: unknown };
 
 /**
