@@ -1,23 +1,25 @@
-import { Problem } from "../lib/problem.ts";
-import { controllers } from "./run.ts";
-
-/** The names in ENABLED_CONTROLLERS; `profile` is Calico's older name. @throws Problem "bad-input" for others. */
-export function enabledControllers(text: string | undefined): string[] {
-  if (!text) return Object.keys(controllers);
-  const names = text.split(",").map((word) => word.trim()).map((word) => (word === "profile" ? "namespace" : word));
-  const unknown = names.find((name) => !Object.hasOwn(controllers, name));
-  if (unknown === undefined) return [...new Set(names)];
-  throw new Problem({
-    code: unknown === "loadbalancer" ? "unsupported" : "bad-input",
-    what: `there is no controller "${unknown}"`,
-    where: "ENABLED_CONTROLLERS",
-    todo: `Name some of ${Object.keys(controllers).join(",")}`,
-  });
+/** What the arguments say. */
+export interface Flags {
+  /** 0 = not served. */
+  healthPort: number;
+  statusFile: string | undefined;
 }
 
-/** The port of the arguments, 0 = none; undefined when they are not understood. Source: Calico's flag of that name. */
-export function healthPort(args: string[]): number | undefined {
-  if (args.length === 0) return 0;
-  const port = Number(/^--health-port[ =](\d{1,5})$/.exec(args.join(" "))?.[1] ?? NaN);
-  return port <= 65_535 ? port : undefined;
+/** The flags among the arguments; undefined when they are not understood. Source: Calico's flags of these names. */
+export function flagsIn(args: string[]): Flags | undefined {
+  const flags: Flags = { healthPort: 0, statusFile: undefined };
+  const words = args.flatMap((arg) => arg.startsWith("--") && arg.includes("=") ? splitAtEquals(arg) : [arg]);
+  for (let i = 0; i < words.length; i += 2) {
+    const [flag, value] = [words[i], words[i + 1]];
+    if (flag === "--health-port" && /^\d{1,5}$/.test(value ?? "") && Number(value) <= 65_535) {
+      flags.healthPort = Number(value);
+    } else if (flag === "--status-file" && value) flags.statusFile = value;
+    else return undefined;
+  }
+  return flags;
+}
+
+function splitAtEquals(arg: string): [string, string] {
+  const at = arg.indexOf("=");
+  return [arg.slice(0, at), arg.slice(at + 1)];
 }

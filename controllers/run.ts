@@ -5,38 +5,29 @@ import type { Logger } from "../lib/log.ts";
 import { isProblem, messageOf } from "../lib/problem.ts";
 import { ensureInitialized } from "../datastore/cluster.ts";
 import { resourcePrefix } from "../datastore/keys.ts";
-import { Mirror } from "../datastore/mirror.ts";
+import { type Api, Reflector } from "../datastore/kubernetes/reflector.ts";
+import { Mirror, mirroredRange } from "../datastore/mirror.ts";
 import { Resources } from "../datastore/resources.ts";
 import { prefixRange, type Store } from "../datastore/store.ts";
+import { Allocator } from "../ipam/commit.ts";
+import { crewOf, type Member } from "./crew.ts";
 import { terms } from "./election.ts";
-import { nodeSync } from "./nodes.ts";
-import { namespaceSync, policySync, serviceAccountSync } from "./owned.ts";
-import { podSync } from "./pods.ts";
-import { type Api, Reflector } from "../datastore/kubernetes/reflector.ts";
-import { removeStaleNode } from "./stale_nodes.ts";
-import type { Sync } from "./sync.ts";
-import { Worker } from "./worker.ts";
-
-/** All controllers by name, as ENABLED_CONTROLLERS calls them. */
-export const controllers: Record<string, () => Sync> = {
-  policy: policySync,
-  namespace: namespaceSync,
-  serviceaccount: serviceAccountSync,
-  workloadendpoint: podSync,
-  node: nodeSync,
-};
+import type { LiveSettings } from "./live_settings.ts";
+import type { ControllerMetrics } from "./metrics.ts";
+import type { Source } from "./sources.ts";
+import { configurationKey, specIn } from "./syncs/configuration.ts";
 
 /** What the controllers are made of. */
 export interface ControllersParts {
   store: Store;
   /** Makes the connection of one reflector: each has its own, so that a dead one costs one watch. */
   api(): Promise<Api & Disposable>;
-  /** Names of `controllers`. */
-  enabled: string[];
+  live: LiveSettings;
   /** Name of this instance. */
   holder: string;
-  /** Hears how each controller and the datastore stand. */
+  /** Hears how each controller, the API server and the datastore stand. */
   health: Health;
+  metrics: ControllerMetrics;
   clock: Clock;
   log: Logger;
   /** 0..1 source for jitter. */
@@ -44,42 +35,78 @@ export interface ControllersParts {
   signal: AbortSignal;
 }
 
-/** Between two looks for health. */
-const lookMs = 1_000;
+/** Between two looks for health, and the time after which the process counts as dead without one. */
+const lookMs = 1_000, deadMs = 90_000;
 
-/** One controller: what it knows, who reads Kubernetes for it, who writes for it. */
-interface Controller {
-  sync: Sync;
+/** One collection of Kubernetes, and who reads it. */
+interface Followed {
+  source: Source;
   reflector: Reflector<unknown>;
-  worker: Worker;
-  /** Kubernetes was listed: before, what it does not name would seem to be gone. */
+  readers: Member[];
+  /** It was listed: before, what it does not name would seem to be gone. */
   listed: PromiseWithResolvers<void>;
 }
 
 /**
  * Runs the controllers until the signal: all follow Kubernetes and etcd, so that they are warm, and those of the instance
- * that holds the lock write. @throws what is a bug.
+ * that holds the lock write. When other controllers are switched on they begin anew; other settings are taken over as
+ * they change. @throws what is a bug.
  */
 export async function runControllers(parts: ControllersParts): Promise<void> {
+  const { signal, live, health, log } = parts;
+  await readSettings(parts);
+  while (!signal.aborted) {
+    const { enabled } = live.running;
+    health.clear();
+    health.register("datastore", deadMs);
+    log.info("controllers begin", { enabled: enabled.join(",") });
+    await runCrew(parts);
+  }
+}
+
+/** The stored settings, which say what to begin with; asked for until etcd answers. */
+async function readSettings({ store, live, clock, random, log, signal }: ControllersParts): Promise<void> {
+  const backoff = new Backoff({ firstMs: 100, maxMs: 5_000, clock, random });
+  while (!signal.aborted) {
+    try {
+      return void live.take(specIn(await store.get(configurationKey, { signal })));
+    } catch (error) {
+      if (!isProblem(error)) throw error;
+      log.warn("settings cannot be read now", { why: messageOf(error) });
+      await backoff.wait(signal).catch(() => {}); // aborted: the loop looks for that
+    }
+  }
+}
+
+/** One set of controllers, until the signal or until another set is asked for. */
+async function runCrew(parts: ControllersParts): Promise<void> {
   await using cleanup = new AsyncDisposableStack();
+  const { store, clock, log, random, live } = parts;
   const stop = new AbortController();
   const signal = AbortSignal.any([parts.signal, stop.signal]);
-  const { store, clock, log } = parts;
+  const enabled = live.running.enabled;
+  const needsAddresses = enabled.includes("node") || enabled.includes("loadbalancer");
+  const range = needsAddresses ? mirroredRange : prefixRange(resourcePrefix);
+  const mirror = cleanup.use(Mirror.start({ store, range, clock, log: log.child("mirror"), random }));
   const resources = new Resources(store, { clock });
-  const mirror = cleanup.use(
-    Mirror.start({ store, range: prefixRange(resourcePrefix), clock, log: log.child("mirror"), random: parts.random }),
-  );
-  const all: Controller[] = [];
-  for (const name of parts.enabled) {
-    const api = cleanup.use(await parts.api());
-    all.push(controllerOf(controllers[name]!(), api, mirror, resources, parts));
+  const allocator = cleanup.use(new Allocator({ store, reader: () => mirror, clock, random, log: log.child("ipam") }));
+  const api = cleanup.use(await parts.api());
+  const { members, collector } = crewOf(enabled, { mirror, resources, allocator, api, live, clock, log, random });
+  const followed: Followed[] = [];
+  for (const source of new Set(members.flatMap(({ follower }) => follower.sources))) {
+    followed.push(followedOf(source, cleanup.use(await parts.api()), members, parts));
   }
+  parts.metrics.measured = { members, followed, mirror, collector };
+  for (const { source } of followed) parts.health.register(source.name);
+  for (const { follower } of members) parts.health.register(follower.name);
   const mirrored = Promise.withResolvers<void>();
   const loops = [
-    followEtcd(mirror, all, mirrored.resolve, signal),
-    ...all.map((one) => followKubernetes(one, signal)),
-    work(parts, all, mirrored.promise, resources, signal),
-    tellHealth(parts, all, mirror, signal),
+    followEtcd(mirror, members, live, mirrored.resolve, signal).finally(() =>
+      stop.abort(new Error("etcd's loop ended"))
+    ),
+    ...followed.map((one) => followKubernetes(one, signal)),
+    work(parts, members, followed, mirrored.promise, resources, signal),
+    tellHealth(parts, members, followed, mirror, signal),
   ];
   try {
     await Promise.all(loops);
@@ -89,30 +116,36 @@ export async function runControllers(parts: ControllersParts): Promise<void> {
   }
 }
 
-function controllerOf(
-  sync: Sync,
-  api: Api,
-  mirror: Mirror,
-  resources: Resources,
-  { clock, log, random }: ControllersParts,
-): Controller {
-  const own = log.child(sync.name);
-  const keep: Sync["keep"] = (object) => sync.keep(object);
+function followedOf(source: Source, api: Api, members: Member[], { clock, log, random }: ControllersParts): Followed {
+  const { path, isOptional } = source;
+  const keep: Source["keep"] = (object) => source.keep(object);
   return {
-    sync,
-    reflector: new Reflector({ api, path: sync.path, keep, clock, log: own, random }),
-    worker: new Worker({
-      ...{ sync, mirror, resources, clock, log: own, random },
-      removeNode: (node) => removeStaleNode({ api, resources, clock, log: own, random }, node),
-    }),
+    source,
+    reflector: new Reflector({ api, path, keep, clock, log: log.child(source.name), random, isOptional }),
+    readers: members.filter(({ follower }) => follower.sources.includes(source)),
     listed: Promise.withResolvers<void>(),
   };
 }
 
-async function followEtcd(mirror: Mirror, all: Controller[], ready: () => void, signal: AbortSignal): Promise<void> {
+/** Until the signal, or until other controllers are to run. */
+async function followEtcd(
+  mirror: Mirror,
+  members: Member[],
+  live: LiveSettings,
+  ready: () => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const { enabled } = live.running;
+  let isFirst = true;
   try {
     for await (const changes of mirror.changes(signal)) {
-      for (const { sync, worker } of all) worker.doubt(sync.stored(changes));
+      const isChanged = live.take(specIn(mirror.get(configurationKey)));
+      if (live.running.enabled.join() !== enabled.join()) return;
+      for (const { follower, worker } of members) {
+        worker.doubt(follower.stored(changes));
+        if (isFirst || isChanged) worker.doubt(follower.configure?.(live.running) ?? []);
+      }
+      isFirst = false;
       ready();
     }
   } catch (error) {
@@ -120,43 +153,58 @@ async function followEtcd(mirror: Mirror, all: Controller[], ready: () => void, 
   }
 }
 
-async function followKubernetes({ sync, reflector, worker, listed }: Controller, signal: AbortSignal): Promise<void> {
+async function followKubernetes({ source, reflector, readers, listed }: Followed, signal: AbortSignal): Promise<void> {
   for await (const batch of reflector.batches(signal)) {
-    worker.doubt(sync.kubernetes(batch));
+    for (const { follower, worker } of readers) worker.doubt(follower.kubernetes(batch, source));
     listed.resolve();
   }
 }
 
-/** Says every second how each controller stands: what it follows, and what it cannot bring in order. */
-async function tellHealth({ health, clock }: ControllersParts, all: Controller[], mirror: Mirror, signal: AbortSignal) {
+/** Says every second how everything stands: what is followed, and what cannot be brought in order. */
+async function tellHealth(
+  { health, clock }: ControllersParts,
+  members: Member[],
+  followed: Followed[],
+  mirror: Mirror,
+  signal: AbortSignal,
+): Promise<void> {
   while (!signal.aborted) {
     const etcd = mirror.state();
     health.report("datastore", etcd.inSync && etcd.connected, etcd.why);
-    for (const { sync, reflector, worker } of all) {
+    for (const { source, reflector } of followed) {
       const { listed, connected, why } = reflector.state();
+      health.report(source.name, listed && connected, why);
+    }
+    for (const { follower, worker } of members) {
       const [first] = worker.failing();
       const failing = first && `${worker.failing().size} not in order, such as ${first.join(": ")}`;
-      health.report(sync.name, listed && connected && !first, connected ? failing : why);
+      health.report(follower.name, !first, failing);
     }
     await clock.sleep(lookMs, signal).catch(() => {}); // aborted: the loop looks for that
   }
 }
 
-/** Writes, as long as this is the instance that works; a controller begins when it knows both sides. */
+/** Writes, as long as this is the instance that works; a member begins when it knows both sides. */
 async function work(
   parts: ControllersParts,
-  all: Controller[],
+  members: Member[],
+  followed: Followed[],
   mirrored: Promise<void>,
   resources: Resources,
   signal: AbortSignal,
 ): Promise<void> {
   for await (const term of terms(parts, signal)) {
     const over = new Promise<void>((resolve) => term.addEventListener("abort", () => resolve(), { once: true }));
+    parts.metrics.working = true;
     await initialize(parts, resources, term);
-    await Promise.all(all.map(async ({ worker, listed }) => {
-      await Promise.race([Promise.all([mirrored, listed.promise]), over]);
+    await Promise.all(members.map(async ({ follower, worker }) => {
+      const sides = followed.filter(({ source }) => follower.sources.includes(source)).map(({ listed }) =>
+        listed.promise
+      );
+      await Promise.race([Promise.all([mirrored, ...sides]), over]);
       await worker.run(term);
     }));
+    parts.metrics.working = false;
   }
 }
 

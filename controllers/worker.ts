@@ -1,41 +1,48 @@
 import { Backoff } from "../lib/backoff.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Logger } from "../lib/log.ts";
-import { isProblem, messageOf, Problem } from "../lib/problem.ts";
+import { isProblem, messageOf } from "../lib/problem.ts";
 import { Wake } from "../lib/wake.ts";
-import { decodeResource, encodeResource } from "../datastore/codec.ts";
-import { parseKey } from "../datastore/keys.ts";
-import type { Mirror } from "../datastore/mirror.ts";
-import type { Resources } from "../datastore/resources.ts";
-import type { Step } from "./step.ts";
-import type { Sync } from "./sync.ts";
+
+/** What became of one key. */
+export interface Acted {
+  /** Something was written. */
+  wrote: boolean;
+  /** The key is in doubt again after this time, whatever happens until then. */
+  againMs?: number;
+}
+
+/**
+ * Brings one key in order; at most one call for each key at a time. Throws Problem "unavailable" when the datastore is away,
+ * others when this key cannot be brought in order now.
+ */
+export type Act = (key: string, signal: AbortSignal) => Promise<Acted>;
 
 /** What a worker works with. */
 export interface WorkerParts {
-  sync: Sync;
-  mirror: Pick<Mirror, "get">;
-  resources: Resources;
+  name: string;
+  act: Act;
   clock: Clock;
   log: Logger;
   /** 0..1 source for jitter. */
   random: () => number;
-  /** Takes a node away with what is about it, unless it is in Kubernetes after all. */
-  removeNode(node: { name: string; nameThere: string }): Promise<void>;
 }
 
-/** Steps at the same time. */
+/** Keys at the same time. */
 const width = 16;
 /** Between two tries of a key that fails. */
 const retry = { firstMs: 50, maxMs: 60_000 };
 const idleMs = 60_000;
 
-/** Takes steps for keys in doubt, each key by one at a time, until nothing is in doubt. What fails is tried for ever. */
+/** Brings keys in doubt in order, each key by one at a time, until nothing is in doubt. What fails is tried for ever. */
 export class Worker {
   readonly #parts: WorkerParts;
   readonly #doubted = new Set<string>();
   readonly #failing = new Map<string, { backoff: Backoff; atMs: number; why: string }>();
+  /** Keys that asked for another look, and when. */
+  readonly #later = new Map<string, number>();
   readonly #wake: Wake;
-  /** Steps that changed etcd since the start. */
+  /** Keys that needed a write since the start. */
   written = 0;
 
   constructor(parts: WorkerParts) {
@@ -54,37 +61,52 @@ export class Worker {
     return new Map([...this.#failing].map(([key, { why }]) => [key, why]));
   }
 
+  /** Keys that wait. */
+  get waiting(): number {
+    return this.#doubted.size;
+  }
+
   /** Works until the signal. Who else may write is not our matter: each write names the revision that it replaces. */
   async run(signal: AbortSignal): Promise<void> {
-    const { clock, random, log, sync } = this.#parts;
+    const { clock, random, log, name } = this.#parts;
     const away = new Backoff({ firstMs: 100, maxMs: 5_000, clock, random });
     while (!signal.aborted) {
       const now = clock.monotonicMs();
-      for (const [key, { atMs }] of this.#failing) if (atMs <= now) this.#doubted.add(key);
+      this.#takeDue(now);
       if (this.#doubted.size === 0) {
-        const next = Math.min(...[...this.#failing.values()].map(({ atMs }) => atMs), now + idleMs);
-        await this.#wake.sleep(next - now, signal);
+        const due = [...[...this.#failing.values()].map(({ atMs }) => atMs), ...this.#later.values()];
+        await this.#wake.sleep(Math.min(...due, now + idleMs) - now, signal);
         continue;
       }
       if (await this.#round(signal)) away.reset();
       else {
-        log.warn("the datastore cannot be written now", { controller: sync.name, waiting: this.#doubted.size });
+        log.warn("the datastore cannot be written now", { controller: name, waiting: this.#doubted.size });
         await away.wait(signal).catch(() => {}); // aborted: the loop looks for that
       }
     }
     // Whoever works next, perhaps we again, begins with these; until then they are not our failures.
-    this.doubt(this.#failing.keys());
+    this.doubt([...this.#failing.keys(), ...this.#later.keys()]);
     this.#failing.clear();
+    this.#later.clear();
   }
 
-  /** A step for every key in doubt; false when the datastore is away, and what is left stays in doubt. */
+  #takeDue(now: number): void {
+    for (const [key, { atMs }] of this.#failing) if (atMs <= now) this.#doubted.add(key);
+    for (const [key, atMs] of this.#later) {
+      if (atMs > now) continue;
+      this.#later.delete(key);
+      this.#doubted.add(key);
+    }
+  }
+
+  /** Acts on every key in doubt; false when the datastore is away, and what is left stays in doubt. */
   async #round(signal: AbortSignal): Promise<boolean> {
     const keys = [...this.#doubted];
     this.#doubted.clear();
     let isThere = true;
     const lane = async () => {
       for (let key = keys.pop(); key !== undefined; key = keys.pop()) {
-        if (isThere && !signal.aborted && await this.#try(key)) continue;
+        if (isThere && !signal.aborted && await this.#try(key, signal)) continue;
         isThere = false;
         this.#doubted.add(key);
       }
@@ -93,15 +115,18 @@ export class Worker {
     return isThere || signal.aborted;
   }
 
-  /** One step; false when the datastore is away. @throws what is a bug. */
-  async #try(key: string): Promise<boolean> {
-    const { sync, clock, random, log } = this.#parts;
+  /** One key; false when the datastore is away. @throws what is a bug. */
+  async #try(key: string, signal: AbortSignal): Promise<boolean> {
+    const { act, name, clock, random, log } = this.#parts;
     try {
-      const step = this.#decide(key);
-      if (step.do !== "nothing") await this.#take(key, step);
-      if (this.#failing.delete(key)) log.info("in order again", { controller: sync.name, key });
+      const { wrote, againMs } = await act(key, signal);
+      if (wrote) this.written++;
+      if (againMs === undefined) this.#later.delete(key);
+      else this.#later.set(key, clock.monotonicMs() + againMs);
+      if (this.#failing.delete(key)) log.info("in order again", { controller: name, key });
       return true;
     } catch (error) {
+      if (signal.aborted && error === signal.reason) return false;
       if (!isProblem(error)) throw error;
       if (error.code === "unavailable") return false;
       const backoff = this.#failing.get(key)?.backoff ?? new Backoff({ ...retry, clock, random });
@@ -109,53 +134,9 @@ export class Worker {
       this.#failing.set(key, { backoff, atMs, why: messageOf(error) });
       // Somebody was faster, or our copy is behind: the next look has the newer one.
       if (!isProblem(error, "conflict", "exists")) {
-        log.warn("cannot be brought in order now", { controller: sync.name, key, why: messageOf(error) });
+        log.warn("cannot be brought in order now", { controller: name, key, why: messageOf(error) });
       }
       return true;
     }
-  }
-
-  /** What must be done about a key. What no converter foresaw in one object is that object's failure, not everybody's. */
-  #decide(key: string): Step {
-    const { sync, mirror } = this.#parts;
-    const kv = mirror.get(key);
-    try {
-      return sync.step(key, kv && decodeResource(kv));
-    } catch (cause) {
-      if (isProblem(cause)) throw cause;
-      throw new Problem({ code: "unsupported", what: "its origin in Kubernetes is not understood", where: key, cause });
-    }
-  }
-
-  async #take(key: string, step: Exclude<Step, { do: "nothing" }>): Promise<void> {
-    const { sync, resources, mirror, log } = this.#parts;
-    log.debug("step", { controller: sync.name, key, do: step.do });
-    if (step.do === "create") await resources.create(step.resource);
-    else if (step.do === "update") await resources.update(step.resource);
-    else if (step.do === "overwrite") await this.#overwrite(key, step);
-    else if (step.do === "remove node") await this.#parts.removeNode(step);
-    else await this.#remove(key, mirror.get(key)?.revision);
-    this.written++;
-  }
-
-  /** Deletes what was looked at; what is gone is fine. */
-  async #remove(key: string, revision: bigint | undefined): Promise<void> {
-    const { resources } = this.#parts;
-    const parsed = parseKey(key);
-    if (parsed?.is !== "resource") throw new Error(`${key} is no resource's key`);
-    try {
-      await resources.delete(parsed.kind, parsed.name, parsed.namespace, revision?.toString());
-    } catch (error) {
-      if (!isProblem(error, "not-found")) throw error;
-    }
-  }
-
-  /** Resources refuse to touch what they cannot read, so this is a write of our own. */
-  async #overwrite(key: string, { resource, revision }: Extract<Step, { do: "overwrite" }>): Promise<void> {
-    const { resources } = this.#parts;
-    const fresh = { ...resource, metadata: { ...resource.metadata, uid: crypto.randomUUID() } };
-    const write = [{ put: key, value: encodeResource(fresh) }];
-    // A failed compare means that the key has changed, and its event brings it here again.
-    await resources.store.txn({ compare: [{ key, revision }], write });
   }
 }

@@ -8,8 +8,9 @@ import { MemoryStore } from "../datastore/memory.ts";
 import { Resources } from "../datastore/resources.ts";
 import type { KeyValue } from "../datastore/store.ts";
 import { lockKey, terms } from "./election.ts";
-import { type Step, stepTo } from "./step.ts";
-import type { Sync } from "./sync.ts";
+import { type Step, stepTo } from "./syncs/step.ts";
+import type { Sync } from "./syncs/sync.ts";
+import { Writer } from "./syncs/writer.ts";
 import { Worker } from "./worker.ts";
 
 const key = (name: string) => resourceKey("Profile", name);
@@ -44,10 +45,12 @@ function world() {
       return stepTo(want.get(key), have);
     },
   };
-  const worker = new Worker({
-    ...{ sync: sync as Sync, mirror: seen, resources: new Resources(store, { clock }) },
-    ...{ clock, log: silentLog, random: () => 0.5, removeNode: () => Promise.resolve() },
+  const writer = new Writer({
+    ...{ sync: sync as Sync, mirror: seen, resources: new Resources(store, { clock }), log: silentLog },
+    ...{ removeNode: () => Promise.resolve(), tell: () => Promise.resolve() },
   });
+  const act = (key: string) => writer.act(key);
+  const worker = new Worker({ name: "test", act, clock, log: silentLog, random: () => 0.5 });
   /** Brings what the worker sees up to date. */
   const look = async () => {
     seen.clear();

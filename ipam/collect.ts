@@ -158,15 +158,21 @@ function unusedIn(block: Block, truth: LocalTruth): Found[] {
   });
 }
 
-/** Leaks of handles of which every address is a leak that is due: a handle is released whole or not at all. */
-function wholeHandles(leaks: Leak[], blocks: Block[], pending: Set<string>): Leak[] {
+/**
+ * Leaks of handles of which every address is a leak that is due: a handle is released whole or not at all.
+ * @param pending handles of which some address looks unused, but not for long enough.
+ */
+export function wholeHandles<L extends Leak>(leaks: L[], blocks: Block[], pending: Set<string>): L[] {
   const due = new Set(leaks.map((l) => formatIp(l.ip)));
-  const handles = new Set(leaks.map((l) => l.handle));
-  const isWhole = (handle: string) =>
-    !pending.has(handle) &&
-    blocks.every((b) => ordinalsOf(b, handle).every((o) => due.has(formatIp(ipAt(b.cidr, o)))));
-  const whole = new Set([...handles].filter(isWhole));
-  return leaks.filter((l) => whole.has(l.handle));
+  const handles = new Set(leaks.map((l) => l.handle)), held = new Set(pending);
+  for (const block of blocks) {
+    for (const ordinal of block.allocations.keys()) {
+      const handle = handleOf(attributeOf(block, ordinal));
+      if (handle === undefined || !handles.has(handle) || held.has(handle)) continue;
+      if (!due.has(formatIp(ipAt(block.cidr, ordinal)))) held.add(handle);
+    }
+  }
+  return leaks.filter((l) => !held.has(l.handle));
 }
 
 /** Handles that name only blocks of this node, or blocks that are gone, and hold nothing in them. */

@@ -55,7 +55,7 @@ function blockUsage(block: Block, view: View): Usage {
 }
 
 /** Counts the reserved addresses of a network, given the reservations as they are stored. */
-function reservedIn(reserved: readonly Cidr[], cidr: Cidr): bigint {
+export function reservedIn(reserved: readonly Cidr[], cidr: Cidr): bigint {
   const runs = reserved.filter((c) => overlaps(c, cidr)).map((c) => (contains(c, cidr) ? cidr : c))
     .map((c) => ({ first: c.n, end: c.n + size(c) })).sort((a, b) => (a.first < b.first ? -1 : 1));
   let count = 0n, done = cidr.n;

@@ -28,6 +28,11 @@ export class Health {
     this.#parts.set(name, { timeoutMs, seen: this.clock.monotonicMs(), ready: false, why: "starting" });
   }
 
+  /** Forgets all parts, before others are registered. */
+  clear(): void {
+    this.#parts.clear();
+  }
+
   /** The part lives; `ready` with the reason when it is not. */
   report(name: string, ready: boolean, why?: string): void {
     const part = this.#parts.get(name) ?? { timeoutMs: 0, seen: 0, ready: false };

@@ -8,6 +8,7 @@ interface Definition {
 }
 
 const wireguardPeer = ["hostname", "public_key", "peer_key", "peer_endpoint"] as const;
+const poolAndNode = ["ippool", "node"] as const;
 const quick = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
 /**
@@ -126,6 +127,65 @@ export const metricDefinitions = {
     help: "Restarts of a part of the process after a failure.",
     labels: ["part"],
   },
+  ipam_allocations_in_use: {
+    type: "gauge",
+    help: "IPs currently allocated in IPAM to a workload or tunnel endpoint.",
+    labels: poolAndNode,
+  },
+  ipam_allocations_borrowed: {
+    type: "gauge",
+    help: "IPs currently allocated in IPAM from a block of another node.",
+    labels: poolAndNode,
+  },
+  ipam_allocations_gc_candidates: {
+    type: "gauge",
+    help: "Allocations that look unused and may be reclaimed.",
+    labels: poolAndNode,
+  },
+  ipam_allocations_gc_reclamations: {
+    type: "counter",
+    help: "Allocations that were reclaimed because nobody used them.",
+    labels: poolAndNode,
+  },
+  ipam_blocks: { type: "gauge", help: "IPAM blocks currently allocated for the IP pool.", labels: poolAndNode },
+  ipam_ippool_size: { type: "gauge", help: "Total number of addresses in the IP Pool.", labels: ["ippool"] },
+  ipam_ippool_reserved: { type: "gauge", help: "Addresses in the IP Pool that are reserved.", labels: ["ippool"] },
+  ipam_allocations_per_node: { type: "gauge", help: "Number of IPs allocated.", labels: ["node"] },
+  ipam_allocations_borrowed_per_node: {
+    type: "gauge",
+    help: "Number of allocated IPs that are from non-affine blocks.",
+    labels: ["node"],
+  },
+  ipam_blocks_per_node: { type: "gauge", help: "Number of blocks in IPAM.", labels: ["node"] },
+  tortie_controller_writes_total: {
+    type: "counter",
+    help: "Objects that a controller had to write.",
+    labels: ["controller"],
+  },
+  tortie_controller_waiting: {
+    type: "gauge",
+    help: "Objects that a controller has not looked at.",
+    labels: ["controller"],
+  },
+  tortie_controller_failing: {
+    type: "gauge",
+    help: "Objects that a controller cannot bring in order now.",
+    labels: ["controller"],
+  },
+  tortie_controllers_working: { type: "gauge", help: "1 while this instance holds the lock." },
+  tortie_kubernetes_connected: {
+    type: "gauge",
+    help: "1 while a collection of Kubernetes is followed.",
+    labels: ["resource"],
+  },
+  tortie_kubernetes_events_total: { type: "counter", help: "Events of watches.", labels: ["resource"] },
+  tortie_kubernetes_lists_total: { type: "counter", help: "Lists that were read.", labels: ["resource"] },
+  tortie_kubernetes_silence_seconds: {
+    type: "gauge",
+    help: "Seconds since the API server said anything about a collection.",
+    labels: ["resource"],
+  },
+  tortie_kubernetes_watches_total: { type: "counter", help: "Watches that were begun.", labels: ["resource"] },
   wireguard_meta: {
     type: "gauge",
     help: "WireGuard devices of this host.",
@@ -178,12 +238,19 @@ export const noMetrics: Metrics = {
   onCollect() {},
 };
 
-/** New metrics, all at zero. Loads prom-client (about 60 ms) only now. */
-export async function createMetrics(): Promise<Metrics> {
+/** Of which program metrics are: the agent, or the controllers. */
+export type Program = "node" | "controllers";
+
+const ofControllers = /^(ipam|tortie_controllers?|tortie_kubernetes)_/;
+const ofBoth = /^(process_|tortie_etcd_requests_total$|tortie_datastore_connected$)/;
+
+/** New metrics of a program, all at zero. Loads prom-client (about 60 ms) only now. */
+export async function createMetrics(program: Program = "node"): Promise<Metrics> {
   const prom = await import("./_prometheus.ts");
   const registry = new prom.Registry();
   const made = new Map<string, unknown>();
   for (const [name, definition] of Object.entries<Definition>(metricDefinitions)) {
+    if (!ofBoth.test(name) && ofControllers.test(name) !== (program === "controllers")) continue;
     const { help, labels = [], buckets } = definition;
     const parts = { name, help, labelNames: [...labels], registers: [registry] };
     made.set(

@@ -44,7 +44,7 @@ Deno.test("collectors run at each look, clear() forgets label values", async () 
 
 Deno.test("every metric has a name and a help that Prometheus takes", () => {
   for (const [name, { help }] of Object.entries(metricDefinitions)) {
-    assert.match(name, /^(felix|tortie|process|wireguard)_[a-z0-9_]+$/);
+    assert.match(name, /^(felix|ipam|tortie|process|wireguard)_[a-z0-9_]+$/);
     assert.ok(help.endsWith("."), name);
   }
 });

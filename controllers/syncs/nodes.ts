@@ -1,10 +1,12 @@
-import { decodeResource, isUndecodable } from "../datastore/codec.ts";
-import { nodePrefix } from "../datastore/keys.ts";
-import type { Resource } from "../datastore/kind.ts";
-import type { Node } from "../datastore/kinds/node.ts";
-import type { Changes } from "../datastore/mirror.ts";
-import { isObject, type Json, parseJson, sameJson, writeJson } from "../lib/json64.ts";
-import type { Batch, KubernetesObject } from "../datastore/kubernetes/reflector.ts";
+import { decodeResource, isUndecodable } from "../../datastore/codec.ts";
+import { nodePrefix } from "../../datastore/keys.ts";
+import type { Resource } from "../../datastore/kind.ts";
+import type { Node } from "../../datastore/kinds/node.ts";
+import type { Changes } from "../../datastore/mirror.ts";
+import { isObject, type Json, parseJson, sameJson, writeJson } from "../../lib/json64.ts";
+import type { Batch } from "../../datastore/kubernetes/reflector.ts";
+import type { Running } from "../settings.ts";
+import { type KeptNode, nodes } from "../sources.ts";
 import type { Have, Step } from "./step.ts";
 import type { Sync } from "./sync.ts";
 
@@ -38,18 +40,14 @@ function mapIn(text: string | undefined): Record<string, Json> {
   }
 }
 
-interface KeptNode extends KubernetesObject {
-  labels: Record<string, string>;
-}
-
 /**
  * Labels of Kubernetes' nodes → the nodes in etcd that name them in `orchRefs`. Those that a list lacked although they were
  * known, and those that were deleted, are stale; one that joins and that Kubernetes does not have yet is not.
  * Source: Calico kube-controllers/pkg/controllers/node/node_deleter.go.
  */
-class Nodes implements Sync<KeptNode> {
+class Nodes implements Sync {
   readonly name = "node";
-  readonly path = "/api/v1/nodes";
+  readonly sources = [nodes];
   #nodes = new Map<string, KeptNode>();
   /** Keys by the name in Kubernetes, and the other way around. */
   readonly #keys = new Map<string, string>();
@@ -58,12 +56,15 @@ class Nodes implements Sync<KeptNode> {
   readonly #stale = new Set<string>();
   #listed = false;
   #stored = false;
+  #syncLabels = true;
 
-  keep({ metadata: { name, labels } }: KubernetesObject): KeptNode {
-    return { metadata: { name }, labels: labels ?? {} };
+  configure({ syncLabels }: Running): string[] {
+    this.#syncLabels = syncLabels;
+    return [...this.#names.keys()];
   }
 
-  kubernetes(batch: Batch<KeptNode>): string[] {
+  kubernetes(given: Batch<unknown>): string[] {
+    const batch = given as Batch<KeptNode>;
     if ("all" in batch) {
       this.#nodes = new Map(batch.all.map((node) => [node.metadata.name, node]));
       this.#listed = true;
@@ -113,7 +114,7 @@ class Nodes implements Sync<KeptNode> {
     if (nameThere === undefined || !have || "undecodable" in have) return { do: "nothing" };
     const node = have as Resource, origin = this.#nodes.get(nameThere);
     if (this.#stale.has(nameThere)) return { do: "remove node", name: node.metadata.name, nameThere };
-    if (!origin) return { do: "nothing" };
+    if (!origin || !this.#syncLabels) return { do: "nothing" };
     const labelled = labelledNode(node, origin.labels);
     return labelled === node ? { do: "nothing" } : { do: "update", resource: labelled };
   }
@@ -134,4 +135,4 @@ class Nodes implements Sync<KeptNode> {
 }
 
 /** The controller of nodes. */
-export const nodeSync = (): Sync => new Nodes() as Sync;
+export const nodeSync = (): Sync => new Nodes();

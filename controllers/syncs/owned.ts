@@ -1,39 +1,50 @@
-import type { Changes } from "../datastore/mirror.ts";
-import { kindPrefix, resourceKey } from "../datastore/keys.ts";
-import type { Metadata, Resource } from "../datastore/kind.ts";
-import { type NetworkPolicy, storedPolicyName, storedPolicyOf } from "../datastore/kubernetes/network_policy.ts";
-import { type LabelledObject, profileOfNamespace, profileOfServiceAccount } from "../datastore/kubernetes/profile.ts";
-import type { Batch, KubernetesObject } from "../datastore/kubernetes/reflector.ts";
+import type { Changes } from "../../datastore/mirror.ts";
+import { kindPrefix, resourceKey } from "../../datastore/keys.ts";
+import type { Metadata, Resource } from "../../datastore/kind.ts";
+import type { Batch, KubernetesObject } from "../../datastore/kubernetes/reflector.ts";
+import type { Source } from "../sources.ts";
 import { type Have, problemsAnnotation, type Step, stepTo } from "./step.ts";
-import type { Sync } from "./sync.ts";
+import type { Sync, Trouble } from "./sync.ts";
+
+/** What an object of Kubernetes becomes, and what of it could not be followed. Nothing = what is stored stays. */
+export interface Made {
+  resource: Resource | undefined;
+  problems: string[];
+}
 
 /** A kind of object that is made of one of Kubernetes, one for one, and known as ours by how its name begins. */
-interface Owned<T extends KubernetesObject> {
+export interface Owned<T extends KubernetesObject> {
   name: string;
-  path: string;
+  source: Source<T>;
   kind: string;
   prefix: string;
-  keep(object: KubernetesObject): T;
+  /** What Kubernetes calls the origin, for messages to its users. */
+  origin: Pick<Trouble["object"], "apiVersion" | "kind">;
   /** Name and namespace of what is made of it. */
   identityOf(metadata: T["metadata"]): Pick<Metadata, "name" | "namespace">;
   /** What is made of it. */
-  make(object: T): Resource;
+  make(object: T): Made;
+  /** What stands for an object that cannot be made, or cannot be stored: it allows nothing. */
+  closed?(object: T): Resource;
 }
 
 /** Keeps what is made of Kubernetes' objects as it should be; everything with our prefix that has no origin goes. */
-class OwnedObjects<T extends KubernetesObject> implements Sync<T> {
+export class OwnedObjects<T extends KubernetesObject> implements Sync {
   readonly name: string;
-  readonly path: string;
-  readonly keep: (object: KubernetesObject) => T;
+  readonly sources: readonly Source[];
   #origins = new Map<string, T>();
+  /** What of an origin is not followed, by key. */
+  readonly #problems = new Map<string, string[]>();
   readonly #below: string;
 
   constructor(private readonly owned: Owned<T>) {
-    ({ name: this.name, path: this.path, keep: this.keep } = owned);
+    this.name = owned.name;
+    this.sources = [owned.source as Source];
     this.#below = kindPrefix(owned.kind);
   }
 
-  kubernetes(batch: Batch<T>): string[] {
+  kubernetes(given: Batch<unknown>): string[] {
+    const batch = given as Batch<T>;
     if ("all" in batch) {
       const before = this.#origins;
       this.#origins = new Map(batch.all.map((object) => [this.#keyOf(object), object]));
@@ -53,7 +64,26 @@ class OwnedObjects<T extends KubernetesObject> implements Sync<T> {
 
   step(key: string, have: Have): Step {
     const origin = this.#origins.get(key);
-    return stepTo(origin && this.owned.make(origin), have);
+    this.#problems.delete(key);
+    if (!origin) return stepTo(undefined, have);
+    const { resource, problems } = this.owned.make(origin);
+    if (problems.length > 0) this.#problems.set(key, problems);
+    return resource ? stepTo(withProblems(resource, problems), have) : { do: "nothing" };
+  }
+
+  closed(key: string, why: string): Resource | undefined {
+    const origin = this.#origins.get(key);
+    if (!origin || !this.owned.closed) return undefined;
+    const problems = [`it is replaced by a policy that allows nothing: ${why}`];
+    this.#problems.set(key, problems);
+    return withProblems(this.owned.closed(origin), problems);
+  }
+
+  trouble(key: string): Trouble | undefined {
+    const why = this.#problems.get(key), origin = this.#origins.get(key);
+    if (!why || !origin) return undefined;
+    const { name, namespace, uid } = origin.metadata;
+    return { object: { ...this.owned.origin, name, namespace, uid }, why };
   }
 
   #keyOf({ metadata }: T): string {
@@ -66,51 +96,8 @@ class OwnedObjects<T extends KubernetesObject> implements Sync<T> {
   }
 }
 
-/** Name, labels and version: all that profiles need. The origin's UID and age are not written, as Calico does not. */
-const labelled = ({ metadata: { name, namespace, labels } }: KubernetesObject): LabelledObject & KubernetesObject => ({
-  metadata: { name, namespace, labels },
-});
-
-/** NetworkPolicy → `knp.default.<name>`. What cannot be followed allows nothing, and is said in an annotation. */
-export const policySync = (): Sync =>
-  new OwnedObjects<NetworkPolicy>({
-    name: "policy",
-    path: "/apis/networking.k8s.io/v1/networkpolicies",
-    kind: "NetworkPolicy",
-    prefix: storedPolicyName(""),
-    keep: (object) => ({
-      metadata: { name: object.metadata.name, namespace: object.metadata.namespace },
-      spec: (object as NetworkPolicy).spec,
-    }),
-    identityOf: ({ name, namespace }) => ({ name: storedPolicyName(name), namespace }),
-    make(object) {
-      const { policy, problems } = storedPolicyOf(object);
-      if (problems.length === 0) return policy;
-      const annotations = { [problemsAnnotation]: problems.join("; ") };
-      return { ...policy, metadata: { ...policy.metadata, annotations } };
-    },
-  }) as Sync;
-
-/** Namespace → profile `kns.<name>`. */
-export const namespaceSync = (): Sync =>
-  new OwnedObjects({
-    name: "namespace",
-    path: "/api/v1/namespaces",
-    kind: "Profile",
-    prefix: "kns.",
-    keep: labelled,
-    identityOf: ({ name }) => ({ name: `kns.${name}` }),
-    make: profileOfNamespace,
-  }) as Sync;
-
-/** ServiceAccount → profile `ksa.<namespace>.<name>`. */
-export const serviceAccountSync = (): Sync =>
-  new OwnedObjects({
-    name: "serviceaccount",
-    path: "/api/v1/serviceaccounts",
-    kind: "Profile",
-    prefix: "ksa.",
-    keep: labelled,
-    identityOf: ({ name, namespace }) => ({ name: `ksa.${namespace || "default"}.${name}` }),
-    make: profileOfServiceAccount,
-  }) as Sync;
+function withProblems(resource: Resource, problems: string[]): Resource {
+  if (problems.length === 0) return resource;
+  const annotations = { [problemsAnnotation]: problems.join("; ") };
+  return { ...resource, metadata: { ...resource.metadata, annotations } };
+}

@@ -1,21 +1,13 @@
-import { decodeResource, isUndecodable } from "../datastore/codec.ts";
-import { kindPrefix } from "../datastore/keys.ts";
-import type { WorkloadEndpoint } from "../datastore/kinds/workload_endpoint.ts";
-import { type Pod, podLabels } from "../datastore/kubernetes/pod.ts";
-import type { Changes } from "../datastore/mirror.ts";
-import { sameIp, tryParseCidrOrIp } from "../lib/ip.ts";
-import { sameJson } from "../lib/json64.ts";
-import type { Batch, KubernetesObject } from "../datastore/kubernetes/reflector.ts";
+import { decodeResource, isUndecodable } from "../../datastore/codec.ts";
+import { kindPrefix } from "../../datastore/keys.ts";
+import type { WorkloadEndpoint } from "../../datastore/kinds/workload_endpoint.ts";
+import type { Changes } from "../../datastore/mirror.ts";
+import { sameIp, tryParseCidrOrIp } from "../../lib/ip.ts";
+import { sameJson } from "../../lib/json64.ts";
+import type { Batch } from "../../datastore/kubernetes/reflector.ts";
+import { type KeptPod, pods } from "../sources.ts";
 import type { Have, Step } from "./step.ts";
 import { idOf, type Sync } from "./sync.ts";
-
-/** A pod as far as its endpoint's labels go. */
-interface KeptPod extends KubernetesObject {
-  labels: Record<string, string>;
-  account: string | undefined;
-  /** Empty until kubelet says them. */
-  addresses: string[];
-}
 
 const nothing: Step = { do: "nothing" };
 
@@ -24,24 +16,16 @@ const nothing: Step = { do: "nothing" };
  * the pod's addresses is that of an earlier pod of the same name, and is left alone.
  * DIFFERS: Calico writes every queued endpoint, and takes an endpoint for a pod's by its name alone.
  */
-class PodLabels implements Sync<KeptPod> {
+class PodLabels implements Sync {
   readonly name = "workloadendpoint";
-  readonly path = "/api/v1/pods";
+  readonly sources = [pods];
   #pods = new Map<string, KeptPod>();
   readonly #endpoints = new Map<string, Set<string>>();
   readonly #podOf = new Map<string, string>();
   readonly #below = kindPrefix("WorkloadEndpoint");
 
-  keep(object: KubernetesObject): KeptPod {
-    const { metadata: { name, namespace, labels }, spec, status } = object as Pod;
-    const pod: Pod = { metadata: { name, namespace, labels }, spec: { serviceAccountName: spec?.serviceAccountName } };
-    const addresses = spec?.hostNetwork
-      ? []
-      : status?.podIPs?.map(({ ip }) => ip) ?? (status?.podIP ? [status.podIP] : []);
-    return { metadata: { name, namespace }, labels: podLabels(pod), account: spec?.serviceAccountName, addresses };
-  }
-
-  kubernetes(batch: Batch<KeptPod>): string[] {
+  kubernetes(given: Batch<unknown>): string[] {
+    const batch = given as Batch<KeptPod>;
     if ("all" in batch) {
       this.#pods = new Map(batch.all.map((pod) => [idOf(pod), pod]));
       return [...this.#podOf.keys()];
@@ -74,8 +58,8 @@ class PodLabels implements Sync<KeptPod> {
     if (!pod || !have || "undecodable" in have) return nothing;
     const endpoint = have as WorkloadEndpoint;
     const { ipNetworks = [], serviceAccountName } = endpoint.spec;
-    if (!haveOneInCommon(pod.addresses, ipNetworks)) return nothing;
-    const account = pod.account || undefined;
+    if (pod.hostNetwork || !haveOneInCommon(pod.addresses, ipNetworks)) return nothing;
+    const { account } = pod;
     const isSame = sameJson(endpoint.metadata.labels ?? {}, pod.labels) &&
       (serviceAccountName || undefined) === account;
     if (isSame) return nothing;
@@ -102,4 +86,4 @@ function haveOneInCommon(addresses: string[], networks: string[]): boolean {
 }
 
 /** The controller of pods' labels. */
-export const podSync = (): Sync => new PodLabels() as Sync;
+export const podSync = (): Sync => new PodLabels();

@@ -1,11 +1,11 @@
-import { type Clock, withDeadline } from "../lib/clock.ts";
-import type { Logger } from "../lib/log.ts";
-import { isProblem, Problem } from "../lib/problem.ts";
-import type { Resources } from "../datastore/resources.ts";
-import { Allocator } from "../ipam/commit.ts";
-import { removeNode } from "../ipam/removal.ts";
-import { coldReader } from "../ipam/view.ts";
-import type { Api } from "../datastore/kubernetes/reflector.ts";
+import { type Clock, withDeadline } from "../../lib/clock.ts";
+import type { Logger } from "../../lib/log.ts";
+import { isProblem, Problem } from "../../lib/problem.ts";
+import type { Resources } from "../../datastore/resources.ts";
+import { Allocator } from "../../ipam/commit.ts";
+import { removeNode } from "../../ipam/removal.ts";
+import { coldReader } from "../../ipam/view.ts";
+import type { Api } from "../../datastore/kubernetes/reflector.ts";
 
 /** What a removal works with. */
 export interface RemovalParts {

@@ -1,7 +1,7 @@
-import { type Undecodable } from "../datastore/codec.ts";
-import type { Resource } from "../datastore/kind.ts";
-import { sameJson } from "../lib/json64.ts";
-import { shapeResource } from "../datastore/codec.ts";
+import { shapeResource, type Undecodable } from "../../datastore/codec.ts";
+import type { Resource } from "../../datastore/kind.ts";
+import { kindByName } from "../../datastore/kinds/index.ts";
+import { sameJson } from "../../lib/json64.ts";
 
 /** Annotation that says what of a Kubernetes object could not be followed: that part allows nothing. */
 export const problemsAnnotation = "tortie/not-followed";
@@ -21,8 +21,8 @@ export type Step =
 export type Have = Resource | Undecodable | undefined;
 
 /**
- * The step to an object of which we own the spec and the annotation above; labels and annotations of others stay.
- * Source: Calico kube-controllers/pkg/cache/cache.go, which compares without metadata too.
+ * The step to an object of which we own everything but the metadata, and of that the annotation above; labels and
+ * annotations of others stay. Source: Calico kube-controllers/pkg/cache/cache.go, which compares without metadata too.
  */
 export function stepTo(want: Resource | undefined, have: Have): Step {
   if (!want) return { do: have ? "delete" : "nothing" };
@@ -30,10 +30,24 @@ export function stepTo(want: Resource | undefined, have: Have): Step {
   if ("undecodable" in have) return { do: "overwrite", resource: want, revision: (have as Undecodable).revision };
   const stored = have as Resource;
   const said = want.metadata.annotations?.[problemsAnnotation];
-  const isSame = sameJson(shapeResource(want).spec, shapeResource(stored).spec) &&
+  const isSame = sameJson(contentOf(asWritten(want)), contentOf(stored)) &&
     stored.metadata.annotations?.[problemsAnnotation] === said;
   if (isSame) return { do: "nothing" };
   const { [problemsAnnotation]: _, ...others } = stored.metadata.annotations ?? {};
   const annotations = said === undefined ? others : { ...others, [problemsAnnotation]: said };
-  return { do: "update", resource: { ...stored, metadata: { ...stored.metadata, annotations }, spec: want.spec } };
+  const { metadata: __, ...content } = want;
+  return { do: "update", resource: { ...stored, ...content, metadata: { ...stored.metadata, annotations } } };
+}
+
+/** With what every write fills in. */
+function asWritten(want: Resource): Resource {
+  const copy = structuredClone(want);
+  kindByName(want.kind).defaults(copy);
+  return copy;
+}
+
+/** All that is stored of an object but its metadata and what others report about it. */
+function contentOf(resource: Resource): Record<string, unknown> {
+  const { metadata: _, status: __, ...content } = shapeResource(resource);
+  return content;
 }

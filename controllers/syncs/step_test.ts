@@ -1,11 +1,12 @@
 import { deepEqual, equal } from "node:assert/strict";
-import type { Undecodable } from "../datastore/codec.ts";
-import { resourceKey } from "../datastore/keys.ts";
-import { apiVersion, type Resource } from "../datastore/kind.ts";
+import type { Undecodable } from "../../datastore/codec.ts";
+import { resourceKey } from "../../datastore/keys.ts";
+import { apiVersion, type Resource } from "../../datastore/kind.ts";
 import { labelledNode, nodeSync } from "./nodes.ts";
-import { namespaceSync, policySync, serviceAccountSync } from "./owned.ts";
 import { podSync } from "./pods.ts";
-import type { KubernetesObject } from "../datastore/kubernetes/reflector.ts";
+import { policySync } from "./policies.ts";
+import { namespaceSync, serviceAccountSync } from "./profiles.ts";
+import type { KubernetesObject } from "../../datastore/kubernetes/reflector.ts";
 import { problemsAnnotation, stepTo } from "./step.ts";
 import type { Sync } from "./sync.ts";
 
@@ -14,9 +15,11 @@ const profile = (spec: Record<string, unknown>, metadata = {}): Resource => ({
   metadata: { name: "kns.a", resourceVersion: "5", ...metadata },
 });
 const kv = (key: string, resource: Resource) => ({ key, value: JSON.stringify(resource), revision: 5n, created: 5n });
-const take = (sync: Sync, ...all: KubernetesObject[]) => sync.kubernetes({ all: all.map((o) => sync.keep(o)) });
+const sourceOf = (sync: Sync) => sync.sources[0]!;
+const take = (sync: Sync, ...all: KubernetesObject[]) =>
+  sync.kubernetes({ all: all.map((object) => sourceOf(sync).keep(object)) }, sourceOf(sync));
 const change = (sync: Sync, object: KubernetesObject, gone = false) =>
-  sync.kubernetes({ changes: [{ object: sync.keep(object), gone }] });
+  sync.kubernetes({ changes: [{ object: sourceOf(sync).keep(object), gone }] }, sourceOf(sync));
 
 Deno.test("what is as it should be needs no step, whatever labels and annotations others gave it", () => {
   const want = profile({ labelsToApply: { a: "b", c: "d" } });

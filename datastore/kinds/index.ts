@@ -14,6 +14,7 @@ import { ipReservation } from "./ip_reservation.ts";
 import { ipamConfig } from "./ipam_config.ts";
 import { ipamConfiguration } from "./ipam_configuration.ts";
 import { kubeControllersConfiguration } from "./kube_controllers_configuration.ts";
+import { kubernetesEndpointSlice } from "./kubernetes_endpoint_slice.ts";
 import { liveMigration } from "./live_migration.ts";
 import { networkSet } from "./network_set.ts";
 import { node } from "./node.ts";
@@ -40,6 +41,7 @@ export const kinds: readonly Kind[] = [
   ipamConfig,
   ipamConfiguration,
   kubeControllersConfiguration,
+  kubernetesEndpointSlice,
   liveMigration,
   networkPolicy,
   networkSet,

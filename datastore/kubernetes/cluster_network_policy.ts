@@ -1,10 +1,12 @@
 import { formatCidr, tryParseCidr } from "../../lib/ip.ts";
 import { messageOf } from "../../lib/problem.ts";
 import { apiVersion, type Resource } from "../kind.ts";
+import { globalPolicyPattern } from "../names.ts";
 import { type Port, readPort } from "../schema/scalars.ts";
 import { derivedUid } from "./derived_uid.ts";
 import { type LabelSelector, namespaceSelectorText, podSelectorText, type SelectorText } from "./label_selector.ts";
 import type { PodMetadata } from "./pod.ts";
+import { storedName } from "./stored_name.ts";
 import { portsByProtocol, type ProtocolPort } from "./rule_ports.ts";
 
 /** A ClusterNetworkPolicy (policy.networking.k8s.io/v1alpha2), as far as we read it. */
@@ -104,6 +106,20 @@ export function globalPolicyOf(
   };
   return { policy, problems };
 }
+
+/** The same as it is stored in etcd: without Kubernetes' metadata, under a name that tells where it comes from. */
+export function storedClusterPolicyOf(
+  source: ClusterNetworkPolicy,
+  prefix: string,
+): { policy: Resource | undefined; problems: string[] } {
+  const { policy, problems } = globalPolicyOf({ ...source, metadata: { name: source.metadata.name } });
+  const metadata = { name: storedClusterPolicyName(prefix, source.metadata.name) };
+  return { policy: policy && { ...policy, metadata }, problems };
+}
+
+/** `<prefix>.<name>`; names of global policies have at most two labels, so others are shortened to a hash. */
+export const storedClusterPolicyName = (prefix: string, name: string): string =>
+  storedName(`${prefix}.`, name, (text) => globalPolicyPattern.test(text));
 
 /** Undefined when it names nobody, or cannot be read. */
 function subjectOf({ namespaces, pods }: NonNullable<ClusterNetworkPolicy["spec"]["subject"]>): Rule | undefined {

@@ -2,9 +2,10 @@ import { formatCidr, tryParseCidr } from "../../lib/ip.ts";
 import { apiVersion, type Metadata, type Resource } from "../kind.ts";
 import { type Port, portRange, readPort } from "../schema/scalars.ts";
 import { derivedUid } from "./derived_uid.ts";
-import { type LabelSelector, namespaceSelectorText, podSelectorText } from "./label_selector.ts";
+import { kubernetesPods, type LabelSelector, namespaceSelectorText, podSelectorText } from "./label_selector.ts";
 import type { PodMetadata } from "./pod.ts";
 import { portsByProtocol, type ProtocolPort } from "./rule_ports.ts";
+import { storedName } from "./stored_name.ts";
 
 /** Kubernetes' NetworkPolicy (networking.k8s.io/v1), as far as we read it. */
 export interface NetworkPolicy {
@@ -85,7 +86,38 @@ export function storedPolicyOf(source: NetworkPolicy): PolicyConversion {
 }
 
 /** Name under which a policy of Kubernetes is stored; whoever writes such names by hand loses them again. */
-export const storedPolicyName = (name: string): string => `knp.default.${name}`;
+export const storedPolicyName = (name: string): string => storedName("knp.default.", name);
+
+/**
+ * What stands for a policy that cannot be converted or stored at all: it isolates the pods that the policy selects, or, when
+ * even these cannot be told, all of its namespace. DIFFERS: Calico forgets such a policy, and its pods are open.
+ */
+export function closedPolicyOf({ metadata, spec }: NetworkPolicy): Resource {
+  const selector = subjectOf(spec?.podSelector), types = spec?.policyTypes;
+  return {
+    kind: "NetworkPolicy",
+    apiVersion,
+    metadata: { name: storedPolicyName(metadata.name), namespace: metadata.namespace },
+    spec: {
+      tier: "default",
+      order: 1000,
+      selector,
+      types: Array.isArray(types) && types.length > 0 ? typesOf(types) : ["Ingress", "Egress"],
+    },
+  };
+}
+
+/** Longest selector that can be stored. */
+const maxSelector = 1024;
+
+function subjectOf(selector: LabelSelector | null | undefined): string {
+  try {
+    const { text, unread } = podSelectorText(selector);
+    return unread.length === 0 && text.length <= maxSelector ? text : kubernetesPods;
+  } catch {
+    return kubernetesPods; // of a shape that nobody foresaw
+  }
+}
 
 type Side = "source" | "destination";
 type Tell = (what: string) => void;

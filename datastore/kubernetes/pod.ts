@@ -174,20 +174,21 @@ function natsOf(annotations: Record<string, string>, networks: string[]): { inte
 
 /** /32 and /128 of the pod: status before Calico's annotations before AWS's. */
 function addressesOf(pod: Pod): string[] {
-  const annotations = pod.metadata.annotations ?? {};
-  const commaSeparated = (name: string) => annotations[name] ? annotations[name].split(",") : [];
   const sources = [
     pod.status?.podIPs?.map((p) => p.ip) ?? [],
     pod.status?.podIP ? [pod.status.podIP] : [],
-    commaSeparated("cni.projectcalico.org/podIPs"),
-    annotations[podIp] ? [annotations[podIp]] : [],
-    commaSeparated(awsPodIps),
   ];
-  return (sources.find((s) => s.length > 0) ?? []).map((text) => {
+  return (sources.find((s) => s.length > 0) ?? notedAddresses(pod)).map((text) => {
     const cidr = tryParseCidrOrIp(text);
     if (!cidr) throw badAnnotation("status.podIPs", `"${text}" is not an address`);
     return formatCidr(cidr);
   });
+}
+
+/** Addresses that a network plugin wrote into the pod's annotations: Calico's own before AWS's. */
+export function notedAddresses({ metadata: { annotations } }: Pod): string[] {
+  const of = (name: string) => annotations?.[name]?.split(",").filter((text) => text !== "") ?? [];
+  return [of("cni.projectcalico.org/podIPs"), of(podIp), of(awsPodIps)].find((list) => list.length > 0) ?? [];
 }
 
 /**

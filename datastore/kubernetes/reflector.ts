@@ -3,6 +3,7 @@ import { type Clock, withDeadline } from "../../lib/clock.ts";
 import { isObject, type Json, parseJson } from "../../lib/json64.ts";
 import type { Logger } from "../../lib/log.ts";
 import { isProblem, messageOf, Problem } from "../../lib/problem.ts";
+import type { Send } from "./client.ts";
 import type { PodMetadata } from "./pod.ts";
 import { linesOf } from "./_lines.ts";
 
@@ -16,8 +17,8 @@ export type Batch<T> = { all: T[] } | { changes: { object: T; gone: boolean }[] 
 
 /** What a reflector asks; KubernetesClient is one. */
 export interface Api {
-  /** A GET, answered when its head is there. @throws Problem "unavailable". */
-  open(path: string, signal: AbortSignal): Promise<Response>;
+  /** A GET, or a write of what is sent, answered when its head is there. @throws Problem "unavailable". */
+  open(path: string, signal: AbortSignal, send?: Send): Promise<Response>;
   /** The next open() makes a new connection. */
   reconnect(): void;
 }
