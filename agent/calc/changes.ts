@@ -4,6 +4,7 @@ import type { Changes } from "../../datastore/mirror.ts";
 import { closedPolicy } from "./closed_policy.ts";
 import type { GraphChange } from "./graph.ts";
 import { isUsed } from "./inputs.ts";
+import { closedNetworkSet } from "./partial_sets.ts";
 
 /** Changes for the calculation, and keys of its kinds whose values are no resource at all, with the reason. */
 export interface ReadChanges {
@@ -13,7 +14,8 @@ export interface ReadChanges {
 
 /**
  * Reads the steps of a mirror. An object is called as its key says, so that a delete finds what a put made. A value that is
- * no resource is left out: its last good version stays in force. A policy that has none is closed as far as it cannot be read.
+ * no resource is left out: its last good version stays in force. A policy or network set that has none is closed as far as it
+ * cannot be read.
  */
 export class ChangeReader {
   /** Keys that had a value which could be read. */
@@ -32,14 +34,14 @@ export class ChangeReader {
         changes.push({ set: { ...resource, kind: name.kind, metadata: { ...resource.metadata, ...name.metadata } } });
         continue;
       }
-      const closed = this.#good.has(kv.key) ? undefined : closedPolicy(name, kv.value);
+      const closed = this.#good.has(kv.key)
+        ? undefined
+        : closedPolicy(name, kv.value) ?? closedNetworkSet(name, kv.value);
       if (closed) changes.push({ set: closed });
-      broken.set(
-        kv.key,
-        closed
-          ? `${resource.why}; it has no good version: its rules that cannot be read deny, or allow nothing`
-          : resource.why,
-      );
+      const meaning = name.kind.endsWith("NetworkSet")
+        ? "rules that deny by it deny whatever the source or destination"
+        : "its rules that cannot be read deny, or allow nothing";
+      broken.set(kv.key, closed ? `${resource.why}; it has no good version: ${meaning}` : resource.why);
     }
     for (const key of deleted) {
       const name = nameOf(key);

@@ -73,3 +73,21 @@ Deno.test("what is no JSON, and staged policies, close nothing", () => {
   });
   assert.deepEqual([changes, broken.size], [[], 2]);
 });
+
+Deno.test("a network set that was never readable stands as one of which not all is known, under the labels that are", () => {
+  const key = resourceKey("GlobalNetworkSet", "bad");
+  const value = (nets: unknown, labels: unknown = { kind: "bad", n: 5 }) =>
+    JSON.stringify({ kind: "GlobalNetworkSet", metadata: { name: "bad", labels }, spec: { nets } });
+  const reader = new ChangeReader();
+  const read = (text: string) => reader.read({ set: [kv(key, text)], deleted: [] });
+  const setOf = ({ changes: [first] }: ReturnType<typeof read>) => "set" in first! ? first.set : undefined;
+  const first = read(value("192.0.2.0/24"));
+  assert.deepEqual(setOf(first)?.metadata.labels, { kind: "bad", n: "5" });
+  assert.deepEqual(setOf(first)?.spec, { nets: ['"192.0.2.0/24" in place of a list'] });
+  assert.match(first.broken.get(key)!, /deny by it/);
+  assert.deepEqual(setOf(read(value(["192.0.2.0/24", 7])))?.spec, { nets: ["192.0.2.0/24", "7"] });
+  assert.deepEqual(setOf(read(value(["192.0.2.0/24"])))?.spec, { nets: ["192.0.2.0/24"] }, "only a label is strange");
+  assert.equal(read("no json").changes.length, 0, "nothing tells which selectors mean it");
+  read(value(["192.0.2.0/24"], { kind: "bad" }));
+  assert.equal(read(value(7)).changes.length, 0, "the last good version stays");
+});

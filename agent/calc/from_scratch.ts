@@ -49,15 +49,16 @@ export function fromScratch(resources: Iterable<Resource>, node: string): Policy
   for (const endpoint of subjects.filter((s) => s.node === node)) {
     const matched = policies.filter((p) => p.selector.matches(labelsOf(endpoint)));
     state.endpoints.set(endpoint.id, policedEndpoint(endpoint, matched, rankOf));
-    for (const policy of matched) state.policies.set(policy.id, activePolicy(policy));
+    for (const policy of matched) state.policies.set(policy.id, activePolicy(policy, partialOf(policy)));
     users.push(...matched);
     for (const name of endpoint.parents) {
-      state.profiles.set(name, activeProfile(name, profiles.get(name)));
-      if (profiles.has(name)) users.push(profiles.get(name)!);
+      const profile = profiles.get(name);
+      state.profiles.set(name, activeProfile(name, profile, profile ? partialOf(profile) : () => false));
+      if (profile) users.push(profile);
     }
   }
   for (const policy of policies.filter((p) => p.performanceHints.includes("AssumeNeededOnEveryNode"))) {
-    state.policies.set(policy.id, activePolicy(policy));
+    state.policies.set(policy.id, activePolicy(policy, partialOf(policy)));
     users.push(policy);
   }
   for (const [id, source] of users.flatMap((u) => [...u.sets])) {
@@ -66,6 +67,14 @@ export function fromScratch(resources: Iterable<Resource>, node: string): Policy
     }
   }
   return state;
+
+  /** Whether a set of a policy or profile holds a subject of which not all is known. */
+  function partialOf({ sets }: PolicyInput | ProfileInput): (id: SetId) => boolean {
+    return (id) => {
+      const source = sets.get(id);
+      return source?.from === "selector" && subjects.some((s) => s.partial && source.selector.matches(labelsOf(s)));
+    };
+  }
 
   function fill(source: SetSource): Set<string> {
     if (source.from === "service") return new Set();

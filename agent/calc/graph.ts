@@ -7,14 +7,14 @@ import {
   activePolicy,
   activeProfile,
   emptyDelta,
-  hostsOf,
+  endpointCounts,
   policedEndpoint,
   samePlace,
   type TierFacts,
 } from "./outputs.ts";
 import type { SetSource } from "./rule_input.ts";
 import { type MatchChange, SelectorIndex } from "./selector_index.ts";
-import { membersOf, sameContribution, SetMembers, sliceMembers, withoutCovered } from "./set_members.ts";
+import { sameContribution, SetMembers, sliceMembers, withoutCovered } from "./set_members.ts";
 
 /** How the calculation is set up. */
 export interface GraphOptions {
@@ -104,18 +104,11 @@ export class Graph {
 
   /** Policies and endpoints in force here, after the last flush, and what there is in the cluster. */
   counts() {
-    const subjects = Map.groupBy(this.#subjects.values(), ({ is }) => is);
-    const of = (is: SubjectInput["is"]) => subjects.get(is)?.length ?? 0;
+    const { size: selectors } = this.#bySelector;
+    const inCluster = { policies: this.#policies.size, profiles: this.#profiles.size, tiers: this.#tiers.size };
     return {
-      here: {
-        policies: this.#sentPolicies.size,
-        endpoints: this.#sentEndpoints.size,
-        selectors: this.#bySelector.size,
-      },
-      cluster: {
-        ...{ workloads: of("workload"), hostEndpoints: of("host"), hosts: hostsOf(this.#subjects.values()) },
-        ...{ policies: this.#policies.size, profiles: this.#profiles.size, tiers: this.#tiers.size },
-      },
+      here: { policies: this.#sentPolicies.size, endpoints: this.#sentEndpoints.size, selectors },
+      cluster: { ...endpointCounts(this.#subjects.values()), ...inCluster },
       index: { subjects: this.#subjects.size, selectors: this.#setsOfSelector.size, ...this.#setIndex.counts },
     };
   }
@@ -124,11 +117,9 @@ export class Graph {
   snapshot(): PolicyDelta {
     return {
       ...emptyDelta(),
-      setsAdded: [...this.#sentSets.keys()].map((id) => ({
-        ...{ id, type: this.#members.typeOf(id), members: this.#visible(id) },
-      })),
-      policies: [...this.#sentPolicies.values()].map(activePolicy),
-      profiles: [...this.#sentProfiles].map(([name, profile]) => activeProfile(name, profile)),
+      setsAdded: [...this.#sentSets.keys()].map((id) => this.#asAdded(id)),
+      policies: [...this.#sentPolicies.values()].map((p) => activePolicy(p, this.#isPartial)),
+      profiles: [...this.#sentProfiles].map(([name, profile]) => activeProfile(name, profile, this.#isPartial)),
       endpoints: [...this.#sentEndpoints].map((id) => this.#policed(this.#subjects.get(id)!)),
     };
   }
@@ -136,12 +127,24 @@ export class Graph {
   /** What changed in what must be enforced since the last flush. */
   flush(): PolicyDelta {
     const delta = emptyDelta();
-    this.#flushPolicies(delta);
-    this.#flushProfiles(delta);
+    const turned = this.#takeTurned();
+    this.#flushPolicies(delta, turned);
+    this.#flushProfiles(delta, turned);
     this.#flushEndpoints(delta);
     this.#flushSets(delta);
+    this.#members.takeTurned(); // sets that began: who uses them has been told
     return delta;
   }
+
+  /** Policies and profiles whose rules mean something else now, because of what is known of their sets. */
+  #takeTurned(): ReadonlySet<string> {
+    const users = [...this.#members.takeTurned()].flatMap((id) => [...this.#setUsers.get(id) ?? []]);
+    const isProfile = (user: string) => user.startsWith("Profile:");
+    for (const user of users) isProfile(user) ? this.#dirtyProfiles.add(nameIn(user)) : this.#dirtyPolicies.add(user);
+    return new Set(users);
+  }
+
+  #isPartial = (id: SetId): boolean => this.#members.isPartial(id);
 
   #set(resource: Resource): void {
     const { id, input, absent, problems } = understand(resource);
@@ -181,7 +184,7 @@ export class Graph {
   #drop(id: string): void {
     if (id.startsWith("Profile:")) this.#putProfile(nameIn(id), undefined);
     else if (id.startsWith("Tier:")) this.#putTier(nameIn(id), undefined);
-    else if (id.startsWith("EndpointSlice:")) this.#putSlice(id, undefined);
+    else if (/^(Kubernetes)?EndpointSlice:/.test(id)) this.#putSlice(id, undefined);
     else if (this.#policies.has(id)) this.#dropPolicy(id);
     else if (this.#subjects.has(id)) this.#putSubject(id, undefined);
   }
@@ -220,18 +223,13 @@ export class Graph {
 
   #useProfile(profile: string, endpoint: string, used: boolean): void {
     const users = setAt(this.#profileUsers, profile);
-    if (used) users.add(endpoint);
-    else users.delete(endpoint);
+    used ? users.add(endpoint) : users.delete(endpoint);
     this.#dirtyProfiles.add(profile);
   }
 
   #give({ selector, matches }: { selector: string; matches: boolean }, subject: SubjectInput): void {
     for (const id of this.#setsOfSelector.get(selector) ?? []) {
-      const members = membersOf(this.#members.sourceOf(id)!, subject);
-      if (members.length === 0) continue;
-      if (matches) this.#members.give(id, members);
-      else this.#members.take(id, members);
-      this.#dirtySets.add(id);
+      if (this.#members.hold(id, subject, matches)) this.#dirtySets.add(id);
     }
   }
 
@@ -337,8 +335,7 @@ export class Graph {
 
   #giveSlice(set: SetId, slice: SliceInput, matches: boolean): void {
     const members = sliceMembers(this.#members.sourceOf(set)!, slice);
-    if (matches) this.#members.give(set, members);
-    else this.#members.take(set, members);
+    this.#members[matches ? "give" : "take"](set, members);
     this.#dirtySets.add(set);
   }
 
@@ -349,17 +346,17 @@ export class Graph {
       policy.performanceHints.includes("AssumeNeededOnEveryNode");
   }
 
-  #flushPolicies(delta: PolicyDelta): void {
+  #flushPolicies(delta: PolicyDelta, turned: ReadonlySet<string>): void {
     for (const id of this.#dirtyPolicies) {
       const policy = this.#policies.get(id);
       const active = policy !== undefined && this.#isActive(policy);
       const sent = this.#sentPolicies.get(id);
-      if (active && sent === policy) continue;
+      if (active && sent === policy && !turned.has(id)) continue;
       if (!active && !sent) continue;
       this.#useSets(id, sent?.sets, active ? policy.sets : undefined);
       if (active) {
         this.#sentPolicies.set(id, policy);
-        delta.policies.push(activePolicy(policy));
+        delta.policies.push(activePolicy(policy, this.#isPartial));
       } else {
         this.#sentPolicies.delete(id);
         delta.policiesRemoved.push(id);
@@ -368,17 +365,18 @@ export class Graph {
     this.#dirtyPolicies.clear();
   }
 
-  #flushProfiles(delta: PolicyDelta): void {
+  #flushProfiles(delta: PolicyDelta, turned: ReadonlySet<string>): void {
     for (const name of this.#dirtyProfiles) {
       const profile = this.#profiles.get(name);
       const active = (this.#profileUsers.get(name)?.size ?? 0) > 0;
       const wasActive = this.#sentProfiles.has(name);
       const sent = this.#sentProfiles.get(name);
-      if (active === wasActive && (!active || sent === profile)) continue;
-      this.#useSets(`Profile:${name}`, sent?.sets, active ? profile?.sets : undefined);
+      const id = `Profile:${name}`;
+      if (active === wasActive && (!active || (sent === profile && !turned.has(id)))) continue;
+      this.#useSets(id, sent?.sets, active ? profile?.sets : undefined);
       if (active) {
         this.#sentProfiles.set(name, profile);
-        delta.profiles.push(activeProfile(name, profile));
+        delta.profiles.push(activeProfile(name, profile, this.#isPartial));
       } else {
         this.#sentProfiles.delete(name);
         this.#profileUsers.delete(name);
@@ -407,15 +405,17 @@ export class Graph {
         if (this.#sentSets.has(id)) delta.setsRemoved.push(id);
         this.#sentSets.delete(id);
       } else if (!sent) {
-        const members = this.#visible(id);
+        const added = this.#asAdded(id);
         this.#members.flush(id);
-        this.#sentSets.set(id, this.#options.withoutCoveredMembers ? new Set(members) : undefined);
-        delta.setsAdded.push({ id, type: this.#members.typeOf(id), members });
+        this.#sentSets.set(id, this.#options.withoutCoveredMembers ? new Set(added.members) : undefined);
+        delta.setsAdded.push(added);
       } else this.#flushMembers(id, delta);
     }
     this.#dirtySets.clear();
     this.#restartedSets.clear();
   }
+
+  #asAdded = (id: SetId) => ({ id, type: this.#members.typeOf(id), members: this.#visible(id) });
 
   #visible(id: SetId): string[] {
     const members = this.#members.members(id);
@@ -463,7 +463,7 @@ export class Graph {
     setAt(this.#setsOfSelector, source.selector.text).add(id);
     this.#setIndex.addSelector(source.selector);
     for (const subject of this.#setIndex.matchesOf(source.selector.text)) {
-      this.#members.give(id, membersOf(source, this.#subjects.get(subject)!));
+      this.#members.hold(id, this.#subjects.get(subject)!, true);
     }
   }
 

@@ -20,6 +20,8 @@ export interface SubjectInput {
   nets: Cidr[];
   ports: NamedPort[];
   interfaceName: string;
+  /** A network set of which not all networks could be read. */
+  partial?: true;
 }
 
 /** A policy of any kind. */
@@ -104,7 +106,9 @@ const readers: Record<string, Reader> = {
   StagedKubernetesNetworkPolicy: policy,
   Profile: profile,
   Tier: tier,
+  /** As Kubernetes calls it, and as it is called in etcd. */
   EndpointSlice: slice,
+  KubernetesEndpointSlice: slice,
 };
 
 /** True for kinds that the calculation uses. */
@@ -171,7 +175,10 @@ function hostEndpoint(resource: Resource, id: string, problems: string[]): Subje
   };
 }
 
-/** Network set of a namespace (which inherits the namespace's labels) or of the cluster. */
+/**
+ * Network set of a namespace (which inherits the namespace's labels) or of the cluster. DIFFERS: Calico leaves networks out
+ * that it cannot read, with what a Deny by them denies; see partial_sets.ts.
+ */
 function networkSet(resource: Resource, id: string, problems: string[]): SubjectInput {
   const labels = labelsOf(resource.metadata.labels);
   const namespace = resource.metadata.namespace;
@@ -183,7 +190,8 @@ function networkSet(resource: Resource, id: string, problems: string[]): Subject
     else problems.push(`spec.nets: "${entry}" is not a network`);
   }
   const parents = namespace ? [`kns.${namespace}`] : [];
-  return { is: "networkSet", id, labels, parents, nets, ports: [], interfaceName: "" };
+  const partial = problems.length > 0 ? { partial: true as const } : {};
+  return { is: "networkSet", id, labels, parents, nets, ports: [], interfaceName: "", ...partial };
 }
 
 function tier(resource: Resource, id: string): TierInput {
@@ -316,7 +324,7 @@ function rulesOf(
   return rules;
 }
 
-/** EndpointSlice: addresses of ready endpoints. Source: Calico's felix/calc and labelindex service index. */
+/** EndpointSlice: addresses of endpoints, ready or not. Source: Calico's felix/serviceindex. */
 function slice(resource: Resource, id: string): SliceInput | undefined {
   const service = resource.metadata.labels?.["kubernetes.io/service-name"];
   if (!service) return undefined;

@@ -1,6 +1,14 @@
 import { allowProfileName } from "../../datastore/kinds/profile.ts";
-import type { ActivePolicy, ActiveProfile, PolicedEndpoint, PolicyDelta, TierPolicies } from "../desired_policy.ts";
+import type {
+  ActivePolicy,
+  ActiveProfile,
+  PolicedEndpoint,
+  PolicyDelta,
+  SetId,
+  TierPolicies,
+} from "../desired_policy.ts";
 import type { PolicyInput, ProfileInput, SubjectInput } from "./inputs.ts";
+import { strictly } from "./partial_sets.ts";
 import { comparePolicies, compareTiers, type TierRank } from "./policy_order.ts";
 import { matchAll } from "./rule_input.ts";
 
@@ -46,8 +54,9 @@ function tiers(
   }).filter((t) => t.ingress.length + t.egress.length > 0);
 }
 
-/** A policy as the dataplane sees it. */
-export function activePolicy(p: PolicyInput): ActivePolicy {
+/** A policy as the dataplane sees it. @param isPartial see strictly(). */
+export function activePolicy(p: PolicyInput, isPartial: (set: SetId) => boolean): ActivePolicy {
+  const { ingress, egress } = strictly(p, isPartial);
   return {
     id: p.id,
     kind: p.kind,
@@ -56,8 +65,8 @@ export function activePolicy(p: PolicyInput): ActivePolicy {
     tier: p.tier,
     staged: p.staged,
     selector: p.selector.text,
-    ingress: p.ingress,
-    egress: p.egress,
+    ingress,
+    egress,
     doNotTrack: p.doNotTrack,
     preDnat: p.preDnat,
     applyOnForward: p.applyOnForward,
@@ -67,14 +76,19 @@ export function activePolicy(p: PolicyInput): ActivePolicy {
 
 /**
  * A profile as the dataplane sees it; one that does not exist denies everything. `projectcalico-default-allow` is in no
- * key and always there. Source: Calico's libcalico-go/lib/resources/profile.go.
+ * key and always there. @param isPartial see strictly(). Source: Calico's libcalico-go/lib/resources/profile.go.
  */
-export function activeProfile(name: string, profile: ProfileInput | undefined): ActiveProfile {
+export function activeProfile(
+  name: string,
+  profile: ProfileInput | undefined,
+  isPartial: (set: SetId) => boolean,
+): ActiveProfile {
   if (name === allowProfileName) {
     return { name, missing: false, ingress: [matchAll("allow")], egress: [matchAll("allow")] };
   }
   if (!profile) return { name, missing: true, ingress: [matchAll("deny")], egress: [matchAll("deny")] };
-  return { name, missing: false, ingress: profile.ingress, egress: profile.egress };
+  const { ingress, egress } = strictly(profile, isPartial);
+  return { name, missing: false, ingress, egress };
 }
 
 /** A delta in which nothing changed. */
@@ -103,6 +117,12 @@ export function samePlace(a: PolicyInput, b: PolicyInput): boolean {
     a.directions.has("egress") === b.directions.has("egress");
 }
 
-/** How many nodes have an endpoint. */
-export const hostsOf = (subjects: Iterable<SubjectInput>): number =>
-  new Set([...subjects].flatMap(({ node }) => node ?? [])).size;
+/** How many endpoints there are, and nodes that have one. */
+export function endpointCounts(subjects: Iterable<SubjectInput>) {
+  const counts = { workload: 0, host: 0, networkSet: 0 }, nodes = new Set<string>();
+  for (const { is, node } of subjects) {
+    counts[is]++;
+    if (node !== undefined) nodes.add(node);
+  }
+  return { workloads: counts.workload, hostEndpoints: counts.host, hosts: nodes.size };
+}

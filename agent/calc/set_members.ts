@@ -14,6 +14,8 @@ export interface NamedPort {
 export interface Contribution {
   nets: readonly Cidr[];
   ports: readonly NamedPort[];
+  /** There are networks beside these that could not be read. */
+  partial?: true;
 }
 
 /** Change of one set since the last flush. */
@@ -30,15 +32,18 @@ interface IpSet {
   holders: Map<string, number>;
   /** Members touched since the last flush, and whether the set held them then. */
   touched: Map<string, boolean>;
+  /** Holders of which not all members are known. */
+  partials: number;
 }
 
 /** The counted members of all active sets. */
 export class SetMembers {
   #sets = new Map<SetId, IpSet>();
+  #turned = new Set<SetId>();
 
   /** Starts a set, empty. */
   create(id: SetId, source: SetSource): void {
-    this.#sets.set(id, { source, type: typeOf(source), holders: new Map(), touched: new Map() });
+    this.#sets.set(id, { source, type: typeOf(source), holders: new Map(), touched: new Map(), partials: 0 });
   }
 
   /** Ends a set. */
@@ -77,6 +82,31 @@ export class SetMembers {
         set.holders.delete(member);
       }
     }
+  }
+
+  /** Counts a holder in, or out. @returns whether that means anything to the set. */
+  hold(id: SetId, from: Contribution, isHolder: boolean): boolean {
+    const set = this.#sets.get(id)!;
+    const members = membersOf(set.source, from);
+    if (isHolder) this.give(id, members);
+    else this.take(id, members);
+    if (!from.partial || set.source.from !== "selector") return members.length > 0;
+    const before = set.partials;
+    set.partials += isHolder ? 1 : -1;
+    if (before === 0 || set.partials === 0) this.#turned.add(id);
+    return true;
+  }
+
+  /** Not all members of the set are known: one of its holders has some that could not be read. */
+  isPartial(id: SetId): boolean {
+    return (this.#sets.get(id)?.partials ?? 0) > 0;
+  }
+
+  /** Sets for which isPartial() may answer differently than when this was asked last. */
+  takeTurned(): Set<SetId> {
+    const turned = this.#turned;
+    this.#turned = new Set();
+    return turned;
   }
 
   /** All members now. */
@@ -133,7 +163,7 @@ const anySelector = parseSelector("");
 
 /** True when both give the same to every set. */
 export function sameContribution(a: Contribution, b: Contribution): boolean {
-  return a.nets.length === b.nets.length && a.ports.length === b.ports.length &&
+  return a.partial === b.partial && a.nets.length === b.nets.length && a.ports.length === b.ports.length &&
     a.nets.every((net, i) => sameIp(net, b.nets[i]!)) &&
     a.ports.every((port, i) =>
       port.name === b.ports[i]!.name && port.protocol === b.ports[i]!.protocol && port.port === b.ports[i]!.port

@@ -10,7 +10,7 @@ import { policyChains } from "./policy_chains.ts";
 /** Lines of a global policy with these ingress rules, without chain names and comments. */
 function lines(ingress: object[], settings: NetfilterSettings = defaultSettings(4), name = "p"): string[] {
   const { input } = understand(resource("GlobalNetworkPolicy", name, undefined, { types: ["Ingress"], ingress }));
-  const [chain] = policyChains(activePolicy(input as PolicyInput), settings);
+  const [chain] = policyChains(activePolicy(input as PolicyInput, () => false), settings);
   const text = chainLines(chain!, { family: settings.family, randomFully: true }).lines;
   return text.map((l) => l.replace(`-A ${chain!.name} `, "").replaceAll(/-m comment --comment "[^"]*" ?/g, ""));
 }
