@@ -38,16 +38,35 @@ export async function rehearse(
  * every check, and verdicts are compared. @returns the exit code.
  */
 export async function preview(call: Call): Promise<number> {
-  const output = call.flags.text("output") ?? "text";
-  if (!["text", "json"].includes(output)) throw badInput(`unrecognized output format '${output}'`);
+  outputOf(call);
   const documents = await objectsOf(call);
   const { rehearsal, outcome } = await rehearse(call, documents, (await call.resources()).store);
   if (outcome.errors.length > 0) return report(call, outcome, "apply", "checked");
-  const { changes, asked, left } = verdictChanges(new World(rehearsal.before), new World(await rehearsal.after()));
-  const told = grouped(changes);
-  if (output === "json") call.surroundings.out(`${writeJson({ changes: told, asked, left }, 2)}\n`);
-  else call.surroundings.out(textOf(told, asked, left));
+  tellChanges(call, new World(rehearsal.before), new World(await rehearsal.after()));
   return 0;
+}
+
+/** The same for what staged policies ask for: all of them, or those that the call's words name. @returns the exit code. */
+export async function previewStaged(call: Call): Promise<number> {
+  outputOf(call);
+  const { rehearsed, stagedIn } = await import("./staged.ts");
+  const resources = await call.resources(), { clock, uuid } = call.surroundings;
+  const { before, after } = await rehearsed(await stagedIn(call, resources), resources, { clock, uuid });
+  tellChanges(call, before, after);
+  return 0;
+}
+
+function outputOf({ flags }: Call): string {
+  const output = flags.text("output") ?? "text";
+  if (!["text", "json"].includes(output)) throw badInput(`unrecognized output format '${output}'`);
+  return output;
+}
+
+function tellChanges(call: Call, before: World, after: World): void {
+  const { changes, asked, left } = verdictChanges(before, after);
+  const told = grouped(changes);
+  if (outputOf(call) === "json") call.surroundings.out(`${writeJson({ changes: told, asked, left }, 2)}\n`);
+  else call.surroundings.out(textOf(told, asked, left));
 }
 
 interface Told {

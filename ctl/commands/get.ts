@@ -61,7 +61,10 @@ async function run(call: Call): Promise<number> {
     const { watchFound } = await import("../watching.ts");
     return await watchFound({ surroundings, store: resources.store, format, context, choice }, found, asked);
   }
-  if (format.is === "wide") await addCounts(surroundings, found);
+  if (format.is === "wide" && surroundings.program !== "calicoctl") {
+    await addCounts(surroundings, found);
+    await addEffects(call, resources, found);
+  }
   if (problems.length < asked.length || format.is === "yaml" || format.is === "json") {
     surroundings.out(render(found, format, found.length !== 1, context));
   }
@@ -69,13 +72,25 @@ async function run(call: Call): Promise<number> {
   return problems.length > 0 ? 1 : 0;
 }
 
-/** What rules have counted on this host. Scripts that call calicoctl know its columns, and get those. */
+/** What rules have counted on this host. Scripts that call calicoctl know its columns, and get those alone. */
 async function addCounts(surroundings: Surroundings, found: Found[]): Promise<void> {
   const policies = found.filter(({ kind }) => ["NetworkPolicy", "GlobalNetworkPolicy"].includes(kind.kind));
-  if (surroundings.program === "calicoctl" || policies.length === 0) return;
+  if (policies.length === 0) return;
   const { liveCounts, withCounts } = await import("../live_counts.ts");
   const counts = await liveCounts(surroundings);
   if (counts) { for (const one of policies) one.kind = withCounts(one.kind, counts); }
+}
+
+/** What staged policies would change. */
+async function addEffects(
+  { surroundings: { clock, uuid } }: Call,
+  resources: Resources,
+  found: Found[],
+): Promise<void> {
+  const { isStaged, withEffects } = await import("../staged.ts");
+  for (const one of found.filter(({ kind, items }) => isStaged(kind.kind) && items.length > 0)) {
+    one.kind = await withEffects(one.kind, one.items, resources, { clock, uuid });
+  }
 }
 
 /** The objects asked for; those without a name mean all of their kind. */

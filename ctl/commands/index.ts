@@ -25,6 +25,7 @@ import { policyNames } from "./policy_names.ts";
 import { replace } from "./replace.ts";
 import { rollback } from "./rollback.ts";
 import { validate } from "./validate.ts";
+import { stagedApply } from "./staged_apply.ts";
 import { drops, watchDrops } from "./watch_drops.ts";
 import { why } from "./why.ts";
 import { version } from "./version.ts";
@@ -62,6 +63,7 @@ export const commands: readonly Command[] = [
   completion,
   doctor,
   why,
+  stagedApply,
   watchDrops,
   drops,
   diff,
