@@ -12,7 +12,11 @@ const resources: Record<string, { kind: string; group: string; namespaced: boole
   endpoints: { kind: "Endpoints", group: "v1", namespaced: true },
   endpointslices: { kind: "EndpointSlice", group: "discovery.k8s.io/v1", namespaced: true },
   networkpolicies: { kind: "NetworkPolicy", group: "networking.k8s.io/v1", namespaced: true },
-  clusternetworkpolicies: { kind: "ClusterNetworkPolicy", group: "policy.networking.k8s.io/v1alpha2", namespaced: false },
+  clusternetworkpolicies: {
+    kind: "ClusterNetworkPolicy",
+    group: "policy.networking.k8s.io/v1alpha2",
+    namespaced: false,
+  },
   adminnetworkpolicies: { kind: "AdminNetworkPolicy", group: "policy.networking.k8s.io/v1alpha1", namespaced: false },
   events: { kind: "Event", group: "v1", namespaced: true },
   clusterroles: { kind: "ClusterRole", group: "rbac.authorization.k8s.io/v1", namespaced: false },
@@ -36,6 +40,8 @@ export interface ApiOptions {
   token: string;
   /** Called with "GET /api/v1/…" of every request, and the account ("kube-system/x") when it is not the administrator. */
   onRequest?: (line: string, account: string | undefined) => void;
+  /** A fault: the answer to a request, in place of the right one. */
+  refuse?: (line: string) => Response | undefined;
 }
 
 /**
@@ -49,6 +55,8 @@ export function apiHandler(options: ApiOptions): (request: Request) => Response 
     const token = /^Bearer (.+)$/.exec(request.headers.get("authorization") ?? "")?.[1] ?? "";
     const account = access.accountOf(token);
     options.onRequest?.(line, account);
+    const fault = options.refuse?.(line);
+    if (fault) return fault;
     if (["/healthz", "/readyz", "/livez"].includes(url.pathname)) return new Response("ok");
     if (token !== options.token && account === undefined) return failure(401, "Unauthorized");
     if (url.pathname === "/version") return Response.json({ major: "1", minor: "31", gitVersion: "v1.31.0-lab" });
@@ -177,7 +185,8 @@ async function write(options: ApiOptions, access: ApiAccess, target: Target, req
     return Response.json(shown(resource, objects.put(resource, body)), { status: 201 });
   }
   if (!current) return missing(resource, wanted);
-  const next = request.method === "PATCH" ? mergePatch(current, body) as ApiObject : body;
+  const given = request.method === "PATCH" ? mergePatch(current, body) as ApiObject : body;
+  const next = subresource === "status" ? { ...current, metadata: given.metadata, status: given.status } : given;
   const version = next.metadata?.resourceVersion;
   if (version !== undefined && version !== current.metadata.resourceVersion) {
     return failure(409, "Conflict", `${resource} "${wanted}": the object has been modified`);

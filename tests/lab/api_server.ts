@@ -25,19 +25,35 @@ export interface LocalApiServer extends ApiServer {
   readonly requests: string[];
   /** From now on only this token is let in. */
   accept(token: string): void;
+  /** Requests whose line matches get this answer, until it is called with nothing. */
+  fail(lines?: RegExp, answer?: () => Response): void;
+  /** Ends all connections and goes on at the same port with a certificate of another authority, which `caFile` then names. */
+  renewCertificate(): Promise<void>;
 }
 
 /** Serves the API in this process on 127.0.0.1. `dir` gets certificates and the kubeconfig. */
 export async function serveApi(dir: string): Promise<LocalApiServer> {
-  const { caFile, server, token } = await credentials(dir, ["127.0.0.1", "localhost"]);
+  const hosts = ["127.0.0.1", "localhost"], { caFile, server, token } = await credentials(dir, hosts);
   const objects = new ApiObjects(), requests: string[] = [];
-  const stop = new AbortController();
-  const options = { objects, token, onRequest: (line: string) => void requests.push(line) };
-  const http = listen(server, "127.0.0.1", 0, options, stop.signal);
-  const url = `https://127.0.0.1:${(http.addr as Deno.NetAddr).port}`;
+  const onRequest = (line: string) => void requests.push(line);
+  const options: Parameters<typeof apiHandler>[0] = { objects, token, onRequest };
+  let stop = new AbortController();
+  let http = listen(server, "127.0.0.1", 0, options, stop.signal);
+  const { port } = http.addr as Deno.NetAddr, url = `https://127.0.0.1:${port}`;
   return {
     ...{ url, token, caFile, objects, requests, kubeconfig: await writeKubeconfig(dir, url, caFile, token) },
     accept: (accepted) => void (options.token = accepted),
+    fail(lines, answer) {
+      options.refuse = lines && answer && ((line) => lines.test(line) ? answer() : undefined);
+    },
+    async renewCertificate() {
+      const fresh = await credentials(`${dir}/renewed`, hosts);
+      stop.abort();
+      await http.finished;
+      await Deno.rename(fresh.caFile, caFile);
+      stop = new AbortController();
+      http = listen(fresh.server, "127.0.0.1", port, options, stop.signal);
+    },
     put: (object) => Promise.resolve(void objects.put(pluralOf(object.kind ?? ""), object)),
     delete: (resource, namespace, name) => Promise.resolve(void objects.delete(resource, namespace, name)),
     async [Symbol.asyncDispose]() {
@@ -127,10 +143,9 @@ function listen(
   return Deno.serve({ hostname, port, cert, key, signal, onListen: () => {} }, apiHandler(options));
 }
 
-/** "Pod" → "pods"; the kinds that are served have regular plurals but for two. */
+/** "Pod" → "pods"; the kinds that are served have regular plurals but for one. */
 function pluralOf(kind: string): string {
-  const special: Record<string, string> = { Endpoints: "endpoints", NetworkPolicy: "networkpolicies" };
-  return special[kind] ?? `${kind.toLowerCase()}s`;
+  return kind === "Endpoints" ? "endpoints" : `${kind.toLowerCase()}s`.replace(/ys$/, "ies");
 }
 
 /** "/api/v1/namespaces/shop/pods", from the object's own words. */
