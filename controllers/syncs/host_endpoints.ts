@@ -39,7 +39,7 @@ function byTemplate(node: Node, template: HostEndpointTemplate, all: string[]): 
   const pattern = patternOf(interfacePattern);
   const matching = (node.spec.interfaces ?? []).filter(({ name }) => name && pattern?.test(name));
   return matching.map(({ name, addresses = [] }) =>
-    made(node, [generateName, name!], [...new Set([...ips, ...addresses])], name, template)
+    made(node, [generateName, name!], [...new Set([...ips, ...addresses.filter(addressOf)])], name, template)
   );
 }
 
