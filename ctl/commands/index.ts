@@ -26,6 +26,7 @@ import { replace } from "./replace.ts";
 import { rollback } from "./rollback.ts";
 import { validate } from "./validate.ts";
 import { stagedApply } from "./staged_apply.ts";
+import { top } from "./top.ts";
 import { drops, watchDrops } from "./watch_drops.ts";
 import { why } from "./why.ts";
 import { version } from "./version.ts";
@@ -64,6 +65,7 @@ export const commands: readonly Command[] = [
   doctor,
   why,
   stagedApply,
+  top,
   watchDrops,
   drops,
   diff,
