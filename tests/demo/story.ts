@@ -26,6 +26,13 @@ export class Story {
     this.say(`\n$ ${command}\n${output.trimEnd().replace(/^/gm, "  ")}`);
   }
 
+  /** Says how many checks passed, and which did not. @returns exit code. */
+  end(): number {
+    console.log(`\n${this.passed} of ${this.passed + this.failures.length} checks passed`);
+    for (const f of this.failures) console.log(`FAILED ${f}`);
+    return this.failures.length > 0 ? 1 : 0;
+  }
+
   #seconds(): string {
     return `${((performance.now() - this.#start) / 1000).toFixed(1).padStart(5)} s`;
   }

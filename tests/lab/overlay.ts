@@ -16,6 +16,8 @@ export interface OverlayOptions {
   env?: Record<string, string>;
   /** Pods get an IPv6 address, too. */
   ipv6?: boolean;
+  /** All nodes start at once; otherwise the first makes the pools alone. */
+  together?: boolean;
 }
 
 /** A network namespace of a host that the CNI plugin wired. */
@@ -57,9 +59,10 @@ export async function makeOverlay(options: OverlayOptions): Promise<Overlay> {
   const told = { etcdEndpoint: etcd.endpoint, env: { CLUSTER_TYPE: "bare-metal", ...options.env } };
   const nodes: TortieNode[] = [];
   try {
-    // The first makes the pools; together they would only race for it.
-    for (const host of lab.hosts.slice(0, 1)) nodes.push(await startTortie(host, told));
-    nodes.push(...await Promise.all(lab.hosts.slice(1).map((host) => startTortie(host, told))));
+    // Together they would race for making the pools, which is legal.
+    const alone = options.together ? 0 : 1;
+    for (const host of lab.hosts.slice(0, alone)) nodes.push(await startTortie(host, told));
+    nodes.push(...await Promise.all(lab.hosts.slice(alone).map((host) => startTortie(host, told))));
   } catch (error) {
     console.error(`what was there is kept in ${await keepArtefacts(options.prefix, lab)}`);
     throw error;

@@ -49,7 +49,7 @@ export async function startTortie(host: Host, options: TortieOptions): Promise<T
     async start() {
       process = await run(host, program, env, options.role);
     },
-    ctl: (...words) => host.runOk(program, ["ctl", ...words], { env }),
+    ctl: (...words) => host.runOk(program, ["ctl", ...words], { env, timeoutMs: isSlow() ? 120_000 : 30_000 }),
   };
 }
 
@@ -90,6 +90,9 @@ function network(host: Host, options: TortieOptions): unknown {
   return { name, cniVersion, plugins: [plugin] };
 }
 
+/** In emulation everything takes its time. */
+const isSlow = (): boolean => Deno.env.has("TORTIE_LAB_SLOW");
+
 /** As the unit starts it: before others, under the name that Calico's calicoctl looks for. */
 async function run(host: Host, program: string, env: Record<string, string>, role = "node"): Promise<HostProcess> {
   const asUnit = ["-n", "-5", "bash", "-c", 'exec -a calico-felix "$0" "$@"', program, role];
@@ -97,7 +100,7 @@ async function run(host: Host, program: string, env: Record<string, string>, rol
   await wait(`tortie ${role} on ${host.name} to be ready`, async () => {
     if (process.isEnded) return true;
     return (await host.run("curl", ["-fsS", "--max-time", "2", "http://localhost:9099/readyz"])).code === 0;
-  }, { deadlineMs: Deno.env.has("TORTIE_LAB_SLOW") ? 120_000 : 20_000, everyMs: 50 }).catch((error) => {
+  }, isSlow() ? { deadlineMs: 120_000, everyMs: 1000 } : { deadlineMs: 20_000, everyMs: 50 }).catch((error) => {
     throw new Error(`${error.message}; the end of ${process.logFile}:\n${process.logTail()}`);
   });
   if (process.isEnded) throw new Error(`tortie ${role} on ${host.name} ended:\n${process.logTail()}`);

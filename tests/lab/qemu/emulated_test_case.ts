@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
-import { runOk } from "../../../lib/process.ts";
-import { emulate, emulationMissing } from "./machine.ts";
+import { bundle, emulate, emulationMissing } from "./machine.ts";
 
 const root = new URL("../../..", import.meta.url).pathname;
 
@@ -32,13 +31,4 @@ export async function emulatedTest({ name, module, program, parts }: EmulatedCas
       assert.equal(output.match(/^ok /gm)?.length, parts, output.slice(-6000));
     },
   });
-}
-
-/** Modules one by one are slow to load in there; a bundle is one file. */
-async function bundle(entry: string, name: string): Promise<string> {
-  const output = `${root}build/emulated/${name}.js`;
-  await runOk(Deno.execPath(), ["bundle", "--quiet", "--platform", "deno", "-o", output, entry], {
-    timeoutMs: 120_000,
-  });
-  return output;
 }
