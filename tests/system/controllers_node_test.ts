@@ -166,7 +166,7 @@ Deno.test("addresses that no pod has are released after the grace period, whole 
       spec: { nodeName: "node-a" },
     });
     const [metrics] = freePorts(1);
-    await put(etcd, configurationKey, configuration({ leakGracePeriod: "3s" }, { prometheusMetricsPort: metrics }));
+    await put(etcd, configurationKey, configuration({ leakGracePeriod: "2s" }, { prometheusMetricsPort: metrics }));
     await using _instance = await start().works();
     const metric = async (line: string) =>
       (await (await fetch(`http://127.0.0.1:${metrics}/metrics`)).text()).split("\n").includes(line);
