@@ -1,6 +1,7 @@
 import { parseArgs } from "node:util";
 import { systemClock } from "../lib/clock.ts";
 import { readIfThere, writeDurably } from "../lib/durable_file.ts";
+import { nodeName } from "../lib/node_name.ts";
 import { Problem } from "../lib/problem.ts";
 import { version } from "../lib/version.ts";
 import { KubernetesClients } from "../datastore/kubernetes/client.ts";
@@ -115,6 +116,7 @@ async function runInstall(args: string[]): Promise<number> {
   });
   if (values.help) return say(installUsage);
   const root = (values.root ?? "").replace(/\/+$/, "");
+  const set = settingsOf(values.set ?? []);
   const account = values.kubernetes ? await accountOptions(root, values) : undefined;
   const defaults = defaultInstallOptions;
   const options: InstallOptions = {
@@ -126,13 +128,19 @@ async function runInstall(args: string[]): Promise<number> {
     cniConfName: values["cni-conf-name"] ?? defaults.cniConfName,
     kubeconfig: account ? accountKubeconfig : values.kubeconfig ?? "",
     kubeconfigText: account ?? "",
-    set: { ...(account ? { KUBECONFIG: accountKubeconfig } : {}), ...settingsOf(values.set ?? []) },
+    set: account ? { ...kubernetesSettings(set), ...set } : set,
     cni: values.cni ?? true,
     systemd: values.systemd ?? true,
   };
   const how = { dryRun: values["dry-run"] ?? false, force: values.force ?? false, start: values.start ?? true };
   return await installHost(options, values.binary ?? Deno.execPath(), how);
 }
+
+/** The node that Kubernetes knows has this node's name; controllers take away the nodes that Kubernetes knows no more. */
+const kubernetesSettings = (set: Record<string, string>): Record<string, string> => ({
+  KUBECONFIG: accountKubeconfig,
+  CALICO_K8S_NODE_REF: nodeName({ env: (name) => set[name] }),
+});
 
 /** The kubeconfig that is there, as long as its token is fresh; else a new one. */
 async function accountOptions(
