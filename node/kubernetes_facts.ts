@@ -16,7 +16,7 @@ const deadlineMs = 2_000;
 export async function kubernetesFacts(
   settings: Pick<Settings, "get">,
   log: Logger,
-): Promise<(KubernetesFacts & Disposable) | undefined> {
+): Promise<(KubernetesFacts & { hasNode(name: string): Promise<boolean> } & Disposable) | undefined> {
   const kubeconfig = settings.get("KUBECONFIG");
   if (!kubeconfig && !settings.get("KUBERNETES_SERVICE_HOST")) return undefined;
   const clients = new KubernetesClients({ deadlineMs });
@@ -26,6 +26,15 @@ export async function kubernetesFacts(
       const addresses = (await client.node(name)).status?.addresses ?? [];
       const internal = addresses.filter((a) => a.type === "InternalIP").map((a) => tryParseIp(a.address));
       return internal.filter((ip) => ip !== undefined);
+    },
+    async hasNode(name) {
+      try {
+        await client.node(name);
+        return true;
+      } catch (error) {
+        if (!isProblem(error, "not-found")) throw error;
+        return false;
+      }
     },
     async configMap(name) {
       try {

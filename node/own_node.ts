@@ -116,7 +116,9 @@ async function hostFacts(parts: OwnNodeParts, methods: NodeWishes["methods"]): P
   return facts;
 }
 
-const kubernetesName = (parts: OwnNodeParts): string => parts.settings.get("CALICO_K8S_NODE_REF") ?? parts.node;
+/** What Kubernetes calls this node. */
+export const kubernetesName = (parts: Pick<OwnNodeParts, "settings" | "node">): string =>
+  parts.settings.get("CALICO_K8S_NODE_REF") ?? parts.node;
 
 /** CALICO_NETWORKING=false is the old way to say backend none. */
 export const networkingBackend = (settings: Pick<Settings, "get">): string =>

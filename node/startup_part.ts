@@ -6,7 +6,10 @@ import { kernelFeatures } from "../kernel/features.ts";
 import { Resources } from "../datastore/resources.ts";
 import { readInterfaces, sourceAddress } from "./kernel_interfaces.ts";
 import { watchAddresses } from "./address_watch.ts";
+import { Writer } from "./ensure.ts";
 import { kubernetesFacts } from "./kubernetes_facts.ts";
+import { ensureOwnNode, kubernetesName, nodeWishes } from "./own_node.ts";
+import { watchOwnNode } from "./own_node_watch.ts";
 import { type Shared, untilDone } from "./parts.ts";
 import { startUp } from "./startup.ts";
 
@@ -50,10 +53,19 @@ export async function runStartUp(shared: Shared): Promise<void> {
   if (result.created.length + result.updated.length > 0) {
     log.info("datastore prepared", { created: result.created.join(" "), updated: result.updated.join(" ") });
   }
-  await watchAddresses({
+  const addresses = watchAddresses({
     ...parts,
     decidedOn: interfaces,
     readInterfaces: () => readInterfaces(socket),
     changes: changes(signal, { of: ["link", "address"] }),
   });
+  const presence = kubernetes && watchOwnNode({
+    ...{ node, mirror: shared.mirror, clock, log, signal },
+    isInKubernetes: () => kubernetes.hasNode(kubernetesName(parts)),
+    async makeAnew() {
+      const now = { ...parts, interfaces: readInterfaces(socket) };
+      await ensureOwnNode(now, new Writer(now), nodeWishes(settings));
+    },
+  });
+  await Promise.all([addresses, presence]);
 }

@@ -182,7 +182,7 @@ export class Reflector<T> {
       const answer = await withDeadline(listDeadlineMs, () => api.open(`${path}?${query}`, both), late, clock);
       if (!answer.ok) throw await withDeadline(listDeadlineMs, () => this.#refusal(answer), late, clock);
       this.#answered();
-      const silent = () => this.#unavailable(`the watch said nothing for ${silenceMs / 1000} s`);
+      const silent = () => new Silent(`the watch said nothing for ${silenceMs / 1000} s`, path);
       for await (const lines of linesOf(answer, { silenceMs, silent, clock, signal: both })) {
         const changes: { object: T; gone: boolean }[] = [];
         let failure: unknown;
@@ -241,6 +241,12 @@ export class Reflector<T> {
   #failed(error: unknown): number {
     const { log, path, api } = this.#options;
     if (!(error instanceof Expired) && !isProblem(error)) throw error;
+    if (error instanceof Silent) {
+      // Servers before 1.21 send no bookmark of what never changed: only the next connection tells whether one is dead.
+      log.debug("watch is made anew", { path, why: error.what });
+      api.reconnect();
+      return 0;
+    }
     this.#state.connected = false;
     this.#state.why = messageOf(error);
     const isQuiet = this.#options.isOptional && error instanceof Refused && error.status === 404;
@@ -302,6 +308,13 @@ export class Reflector<T> {
 
   #unavailable(why: string): Problem {
     return new Problem({ code: "unavailable", what: `Kubernetes cannot be read: ${why}`, where: this.#options.path });
+  }
+}
+
+/** A watch told nothing for too long. */
+class Silent extends Problem {
+  constructor(what: string, where: string) {
+    super({ code: "unavailable", what, where });
   }
 }
 
