@@ -181,6 +181,7 @@ const ours = (annotations: Record<string, string>): Record<string, string> =>
 export const endpointSlices: Source<KeptSlice> = {
   name: "endpointslices",
   path: "/apis/discovery.k8s.io/v1/endpointslices",
+  isOptional: true, // before Kubernetes 1.21
   keep(object) {
     const { metadata, addressType = "IPv4", endpoints, ports } = object as EndpointSlice;
     return {
