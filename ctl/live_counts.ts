@@ -71,7 +71,8 @@ function chainsOf({ endpoint, interfaceName = "", at, direction }: Stage): strin
 /** `the line is in the kernel of this host and has counted 12 packets, 720 bytes`. @param before as it was asked earlier. */
 export function liveWords(now: LiveDecision, before?: LiveDecision): string {
   if (!now.inKernel) return "the kernel of this host does not have this line as it is wanted: see node status";
-  const so = `the line is in the kernel of this host and has counted ${now.packets} packets, ${now.bytes} bytes`;
+  const packets = `${now.packets} ${now.packets === 1 ? "packet" : "packets"}`;
+  const so = `the line is in the kernel of this host and has counted ${packets}, ${now.bytes} bytes`;
   return before ? `${so}; ${now.packets - before.packets} of them while we watched` : so;
 }
 

@@ -16,10 +16,16 @@ export class Watcher {
   #tokens = burst;
   #filledAtMs: number;
   #failure: { error: unknown } | undefined;
+  #readAtMs: number;
 
   constructor(private readonly clock: Clock) {
     this.#wake = new Wake(clock);
-    this.#filledAtMs = clock.monotonicMs();
+    this.#filledAtMs = this.#readAtMs = clock.monotonicMs();
+  }
+
+  /** For how long nobody has asked what there is. */
+  get idleMs(): number {
+    return this.clock.monotonicMs() - this.#readAtMs;
   }
 
   /** These were dropped; `lost` more that nobody knows anything of. */
@@ -44,6 +50,7 @@ export class Watcher {
 
   /** What there is to tell now, after at most `ms`. @throws what fail() was given. */
   async next(ms: number, signal: AbortSignal): Promise<DropReport[]> {
+    this.#readAtMs = this.clock.monotonicMs();
     if (this.#waiting.length === 0) await this.#wake.sleep(ms, signal);
     if (this.#failure) throw this.#failure.error;
     const reports = this.#waiting;

@@ -24,6 +24,8 @@ export interface DropsOptions {
 
 /** The rules stay so long after the last watcher has gone: who looks again at once finds them there. */
 const lingerMs = 3_000;
+/** A watcher who reads nothing for so long, not even that there is nothing, has gone or hangs. */
+const stuckMs = 60_000;
 const hooks = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
 
 /** Rules that tell are in the kernel, or on their way. */
@@ -59,20 +61,27 @@ export class Drops implements AsyncDisposable {
    */
   async *watch(signal: AbortSignal, forMs: number): AsyncGenerator<DropReport[]> {
     const { clock, node } = this.#options;
-    const until = AbortSignal.any([signal, this.#stop.signal]);
+    const over = new AbortController();
+    const until = AbortSignal.any([signal, this.#stop.signal, over.signal]);
     const watcher = new Watcher(clock);
     this.#watchers.add(watcher);
     try {
       await this.#open();
-      const endMs = clock.monotonicMs() + forMs;
+      // Also when nobody takes what is yielded: the rules must not outlive the time asked for.
+      clock.sleep(forMs, until).then(() => this.#leave(watcher, over), () => {});
       yield [{ is: "watching", node }];
-      while (!until.aborted && clock.monotonicMs() < endMs) yield await watcher.next(1_000, until);
-      yield [{ is: "end", why: this.#stop.signal.aborted ? "the agent stops" : "the time asked for is over" }];
+      while (!until.aborted && this.#watchers.has(watcher)) yield await watcher.next(1_000, until);
+      yield [{ is: "end", why: over.signal.aborted ? "the time asked for is over" : "the agent stops" }];
     } finally {
-      this.#watchers.delete(watcher);
-      this.#leftAtMs = clock.monotonicMs();
-      this.#wake.call();
+      this.#leave(watcher, over);
     }
+  }
+
+  #leave(watcher: Watcher, over: AbortController): void {
+    over.abort(new Error("the time asked for is over"));
+    if (!this.#watchers.delete(watcher)) return;
+    this.#leftAtMs = this.#options.clock.monotonicMs();
+    this.#wake.call();
   }
 
   /** Ends all watching; the rules that tell go. */
@@ -124,6 +133,7 @@ export class Drops implements AsyncDisposable {
   async #unwatched(): Promise<void> {
     const { clock } = this.#options, { signal } = this.#stop;
     while (!signal.aborted) {
+      for (const watcher of this.#watchers) if (watcher.idleMs > stuckMs) this.#watchers.delete(watcher);
       if (this.#watchers.size === 0 && clock.monotonicMs() >= this.#leftAtMs + lingerMs) return;
       await this.#wake.sleep(lingerMs, signal);
     }
