@@ -4,7 +4,8 @@
  *
  * Bundled first, because an embedded npm tree costs 90 ms at every start; `--no-code-cache`, because Deno would read
  * cached bytecode from a guessable file in /tmp as root; `--max-semi-space-size=4` (MiB), because an agent with
- * 50,000 endpoints then needs a tenth less memory than with V8's own 16, and half the CPU of what it needs with 1.
+ * 50,000 endpoints then needs a tenth less memory than with V8's own 16, and half the CPU of what it needs with 1;
+ * `--expose-gc`, so that the garbage of the first sync can be collected when it is over (kernel/memory.ts).
  */
 import { run, runOk } from "../lib/process.ts";
 import { findStub, Stub } from "./stub.ts";
@@ -58,7 +59,7 @@ async function npmFolder(name: string): Promise<string> {
 async function compile(stub: Stub, work: string, output: string): Promise<void> {
   await runOk(stub.deno, [
     ...["compile", "--quiet", "-A", "--no-check", "--no-config", "--no-lock", "--no-code-cache"],
-    ...["--v8-flags=--max-semi-space-size=4", "--include", "bundle", "--output", output, "bundle/main.js"],
+    ...["--v8-flags=--max-semi-space-size=4,--expose-gc", "--include", "bundle", "--output", output, "bundle/main.js"],
   ], { cwd: work, env: stub.denort ? { DENORT_BIN: stub.denort } : {}, timeoutMs: 180_000 });
 }
 

@@ -15,6 +15,7 @@ const symbols = {
   sendLater: { name: "send", parameters: ["i32", "buffer", "usize", "i32"], result: "isize", nonblocking: true },
   recv: { parameters: ["i32", "buffer", "usize", "i32"], result: "isize" },
   recvLater: { name: "recv", parameters: ["i32", "buffer", "usize", "i32"], result: "isize", nonblocking: true },
+  malloc_trim: { parameters: ["usize"], result: "i32" },
   __errno_location: { parameters: [], result: "pointer" },
 } as const;
 

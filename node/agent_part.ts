@@ -17,6 +17,7 @@ import { Wiring } from "../agent/endpoints/wiring.ts";
 import { serveCni } from "../cni/server.ts";
 import { Allocator } from "../ipam/commit.ts";
 import { keepKubernetesAccess } from "./kubernetes_access.ts";
+import { keepMemorySmall } from "./memory_part.ts";
 import { startPolicy } from "./policy_part.ts";
 import { observations } from "./observations.ts";
 import { birdRuns } from "./routing_part.ts";
@@ -96,6 +97,7 @@ export async function startAgent(shared: Shared, cleanup: AsyncDisposableStack):
     loops: [
       ...[agent, policy.done, lifecycle.run(signal), collector, status],
       ...[keepTunnelAddresses(shared, allocator), keepWireguardKeys(shared, dataplane), keepKubernetesAccess(shared)],
+      keepMemorySmall(shared, ready),
     ],
     ready,
     counts: () => policy.counts(),
