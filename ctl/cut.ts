@@ -58,7 +58,9 @@ function sessionQuestions(world: World, session: Session): Lifeline[] {
   const { client, clientPort, server, serverPort, interfaceName } = session;
   const at = server && partiesOf(world, "", server)[0];
   const node = at?.is === "host" ? at.node : session.node;
-  if (at?.is === "workload" || node === undefined || !world.nodes.has(node)) return [];
+  // A node without networking tells nothing of itself: then its host endpoints do.
+  const isKnown = node !== undefined && (world.nodes.has(node) || world.subjects.some((s) => s.node === node));
+  if (at?.is === "workload" || node === undefined || !isKnown) return [];
   const to: Party = { is: "host", node, address: server ?? addressIn(world, node, client) };
   if (to.address === undefined) return [];
   return [{

@@ -1,6 +1,7 @@
 import { nodeName } from "../lib/node_name.ts";
 import { formatIp } from "../lib/ip.ts";
 import { isProblem } from "../lib/problem.ts";
+import { readProc, readSockets, socketsOf } from "../kernel/sockets.ts";
 import { run } from "../lib/process.ts";
 import { findSession, type Session } from "./session.ts";
 
@@ -9,6 +10,7 @@ export async function processSession(): Promise<Session | undefined> {
   const found = await findSession({
     own: Deno.env.get("SSH_CONNECTION"),
     parents: parentEnvironments,
+    served: servedConnection,
     who: () => run("who", ["-m"], { timeoutMs: 2_000 }).then(({ stdout }) => stdout, nothingIfAway),
   });
   if (!found) return undefined;
@@ -18,22 +20,28 @@ export async function processSession(): Promise<Session | undefined> {
 }
 
 function* parentEnvironments(): Generator<string> {
-  for (let pid = Deno.ppid; pid > 1;) {
-    const environment = readOwn(`/proc/${pid}/environ`), status = readOwn(`/proc/${pid}/status`);
+  for (const pid of parents()) {
+    const environment = readProc(`${pid}/environ`);
     if (environment !== undefined) yield environment;
-    pid = Number(/^PPid:\s*(\d+)$/m.exec(status ?? "")?.[1] ?? 0);
   }
 }
 
-/** Processes of other users, and those that have just ended, cannot be read. */
-function readOwn(path: string): string | undefined {
-  try {
-    return Deno.readTextFileSync(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.PermissionDenied) return undefined;
-    if (error instanceof Error && "code" in error && error.code === "ESRCH") return undefined;
-    throw error;
+function* parents(): Generator<number> {
+  for (let pid = Deno.ppid; pid > 1;) {
+    yield pid;
+    pid = Number(/^PPid:\s*(\d+)$/m.exec(readProc(`${pid}/status`) ?? "")?.[1] ?? 0);
   }
+}
+
+/** The connection that an sshd among our parents serves, as SSH_CONNECTION tells it. */
+function servedConnection(): string | undefined {
+  for (const pid of parents()) {
+    if (!/^(sshd.*|dropbear)$/.test(readProc(`${pid}/comm`)?.trim() ?? "")) continue;
+    const inodes = new Set(socketsOf(pid));
+    const served = readSockets().find((s) => s.state === "established" && inodes.has(s.inode));
+    if (served) return `${formatIp(served.remote)} ${served.remotePort} ${formatIp(served.local)} ${served.localPort}`;
+  }
+  return undefined;
 }
 
 function ownNode(): string | undefined {

@@ -20,6 +20,8 @@ export interface SessionSources {
   own: string | undefined;
   /** Environments of the parent processes, the nearest first, as `/proc/PID/environ` has them: sudo and su drop the variable. */
   parents(): Iterable<string>;
+  /** The connection of the sshd that is among the parents, in SSH_CONNECTION's words. */
+  served(): string | undefined;
   /** What `who -m` prints. */
   who(): Promise<string>;
 }
@@ -29,7 +31,8 @@ const sshPort = 22;
 
 /** The session; undefined for who sits at the machine, or comes from the machine itself. */
 export async function findSession(sources: SessionSources): Promise<Session | undefined> {
-  const told = parseConnection(sources.own) ?? fromParents(sources.parents()) ?? parseWho(await sources.who());
+  const told = parseConnection(sources.own) ?? fromParents(sources.parents()) ?? parseConnection(sources.served()) ??
+    parseWho(await sources.who());
   return told && !isLoopback(told.client) ? told : undefined;
 }
 

@@ -1,10 +1,13 @@
 import type { Clock } from "../../lib/clock.ts";
+import { type Family, isGlobalUnicast } from "../../lib/ip.ts";
 import { readIfThere } from "../../lib/durable_file.ts";
 import { ownCommand, run, startDetached } from "../../lib/process.ts";
+import { NoAnswer, unixRequest } from "../../lib/unix_http.ts";
 import { Problem } from "../../lib/problem.ts";
 import { defaultDeadlineMs, type StoreOptions, storeOptions } from "../../datastore/options.ts";
 import { guardKey } from "../../datastore/pending.ts";
 import type { Store } from "../../datastore/store.ts";
+import { isExcludedByDefault, type LocalInterface } from "../interfaces.ts";
 import { install } from "../install.ts";
 import { environmentFile } from "../install_items.ts";
 import { loadSettings } from "../settings.ts";
@@ -53,17 +56,18 @@ export const listens = (path: string): Promise<boolean> =>
 
 /**
  * Starts the node, and with it the host's own datastore, unless they run: as units where systemd is, else as processes of
- * their own, which do not come back after a reboot. A host that is protected and nothing else gives no addresses to pods and
- * speaks no BGP.
+ * their own, which do not come back after a reboot.
  */
 export async function ensureNode(
   { embedded, runDir, setting }: Connection,
+  interfaces: readonly LocalInterface[],
   tell: (line: string) => void,
 ): Promise<void> {
   if (await listens(`${runDir}/agent.sock`)) return;
+  const backend = setting("CALICO_NETWORKING_BACKEND") ?? "none";
   const settings: Record<string, string> = embedded
-    ? { TORTIE_DATASTORE: "embedded", ETCD_ENDPOINTS: "", CALICO_NETWORKING_BACKEND: "none", NO_DEFAULT_POOLS: "true" }
-    : { CALICO_NETWORKING_BACKEND: setting("CALICO_NETWORKING_BACKEND") ?? "none" };
+    ? { TORTIE_DATASTORE: "embedded", ETCD_ENDPOINTS: "", NO_DEFAULT_POOLS: "true", ...addressSettings(interfaces) }
+    : { CALICO_NETWORKING_BACKEND: backend };
   if (await hasSystemd() && Deno.build.standalone) {
     if (!embedded) settings.ETCD_ENDPOINTS = setting("ETCD_ENDPOINTS")!;
     const set = Object.entries(settings).filter(([, value]) => value !== "").flatMap((
@@ -77,17 +81,37 @@ export async function ensureNode(
   await startDetached([...ownCommand(), "node"], `${runDir}/node.log`, settings);
 }
 
+/**
+ * With backend "vxlan" and no pools nothing is made in the kernel, but the Node tells its addresses, by which `why`, `diff` and
+ * the guard of sessions know the host. A host without any address that others could use has nothing to tell.
+ */
+function addressSettings(interfaces: readonly LocalInterface[]): Record<string, string> {
+  const has = (v: Family) =>
+    interfaces.some((i) =>
+      !isExcludedByDefault(i.name) && i.addresses.some((a) => a.ip.v === v && isGlobalUnicast(a.ip))
+    );
+  const methods = { IP: has(4) ? "autodetect" : "none", IP6: has(6) ? "autodetect" : "none" };
+  return has(4) || has(6) ? { CALICO_NETWORKING_BACKEND: "vxlan", ...methods } : { CALICO_NETWORKING_BACKEND: "none" };
+}
+
 /** How long a node may take to start and to be in step with its datastore. */
 const startMs = 30_000;
 const lookMs = 50;
 
-/** Waits until the node is there and undoes what nobody confirms. @throws Problem "unavailable". */
+/** Waits until the node has started up and undoes what nobody confirms. @throws Problem "unavailable". */
 export async function nodeReady(store: () => Store, { runDir }: Connection, node: string, clock: Clock): Promise<void> {
-  await eventually(
-    clock,
-    `tortie node on this host did not start; see ${runDir}/node.log, or journalctl -u tortie`,
-    async () => await listens(`${runDir}/agent.sock`) && await store().get(guardKey(node)) !== undefined,
-  );
+  const otherwise = `tortie node on this host did not start; see ${runDir}/node.log, or journalctl -u tortie`;
+  await eventually(clock, otherwise, async () => {
+    const ask = { method: "GET", target: "/readyz", timeoutMs: 2_000 };
+    const answer = await unixRequest(`${runDir}/api.sock`, ask).catch(nobodyThere);
+    return answer?.status === 200 && await store().get(guardKey(node)) !== undefined;
+  });
+}
+
+function nobodyThere(error: unknown): undefined {
+  const { NotFound, ConnectionRefused } = Deno.errors;
+  if (error instanceof NotFound || error instanceof ConnectionRefused || error instanceof NoAnswer) return undefined;
+  throw error;
 }
 
 /** Waits until the kernel holds the chains of the interfaces' host endpoints. @throws Problem "unavailable". */

@@ -6,7 +6,7 @@ import { resourceKey } from "../../datastore/keys.ts";
 import { apiVersion } from "../../datastore/kind.ts";
 import type { KeyValue } from "../../datastore/store.ts";
 import type { LocalInterface } from "../interfaces.ts";
-import type { Service } from "./listeners.ts";
+import type { Service } from "./services.ts";
 import type { Survey } from "./survey.ts";
 
 /** How a service is reached from elsewhere on one of the host's interfaces. */

@@ -10,8 +10,8 @@ import type { Resource } from "../../datastore/kind.ts";
 import { MemoryStore } from "../../datastore/memory.ts";
 import { commitPending, type PendingFound } from "../../datastore/pending.ts";
 import { commitRehearsed, type Signature } from "../../datastore/commit.ts";
-import { identify } from "../../datastore/problems.ts";
 import { Rehearsal } from "../../datastore/rehearsal.ts";
+import { Resources } from "../../datastore/resources.ts";
 import type { Store } from "../../datastore/store.ts";
 import { confirmTime, followPending } from "../../ctl/confirming.ts";
 import { documentsIn } from "../../ctl/input.ts";
@@ -20,7 +20,7 @@ import { yamlText } from "../../ctl/yaml_text.ts";
 import { guarded } from "../install.ts";
 import { type Connection, connectionOfHost, ensureNode, inForce, listens, nodeReady } from "./begin.ts";
 import { effectOf, effectText } from "./effect.ts";
-import { type Port, proposal, protectLabel, sshPortsOf, uplinks } from "./proposal.ts";
+import { type Port, proposal, sshPortsOf, uplinks, withStored } from "./proposal.ts";
 import { removeProtection } from "./removal.ts";
 import { type Survey, surveyHost } from "./survey.ts";
 
@@ -93,7 +93,7 @@ async function runProtect(args: string[]): Promise<number> {
   if (values.file === undefined) console.log(yaml.trimEnd());
   tell(`\n${effectText(await effect(opened, survey, node, objects))}`);
   if (!values.yes && !asked(node, seconds)) return 1;
-  return await putInForce(opened, { node, objects, seconds });
+  return await putInForce(opened, { node, objects, seconds, survey });
 }
 
 /** The client of the datastore, opened when it is first needed. */
@@ -158,26 +158,15 @@ async function effect(opened: OpenStore, survey: Survey, node: string, objects: 
 }
 
 async function rehearse(store: Store, objects: readonly Resource[]): Promise<Rehearsal> {
-  const rehearsal = await Rehearsal.of(store, {});
-  if (store instanceof MemoryStore) await ensureInitialized(rehearsal.resources, "", () => crypto.randomUUID());
-  for (const object of objects) {
-    await refuseOthers(rehearsal, object);
-    await rehearsal.resources.apply(object);
-  }
+  const rehearsal = await Rehearsal.of(store, {}), { resources } = rehearsal;
+  if (store instanceof MemoryStore) await ensureInitialized(resources, "", () => crypto.randomUUID());
+  for (const object of objects) await resources.apply(withStored(object, await stored(resources, object)));
   return rehearsal;
 }
 
-/** @throws Problem "exists" for an object of that name which is not of a protection. */
-async function refuseOthers({ resources }: Rehearsal, { kind, metadata }: Resource): Promise<void> {
+async function stored(resources: Resources, { kind, metadata }: Resource): Promise<Resource | undefined> {
   const { items } = await resources.list(kind);
-  const there = items.find((i) => i.metadata.name === metadata.name && i.metadata.namespace === metadata.namespace);
-  if (!there || there.metadata.labels?.[protectLabel] !== undefined) return;
-  const todo = "Use --print, leave that object out or give it another name, and hand the rest back with -f";
-  throw new Problem({
-    code: "exists",
-    what: `${identify(kind, metadata.name)} is there and was not made by protect`,
-    todo,
-  });
+  return items.find((i) => i.metadata.name === metadata.name && i.metadata.namespace === metadata.namespace);
 }
 
 function asked(node: string, seconds: number): boolean {
@@ -197,13 +186,15 @@ interface Wanted {
   node: string;
   objects: readonly Resource[];
   seconds: number;
+  survey: Survey;
 }
 
-async function putInForce(opened: OpenStore, { node, objects, seconds }: Wanted): Promise<number> {
+async function putInForce(opened: OpenStore, { node, objects, seconds, survey }: Wanted): Promise<number> {
   const { connection } = opened, clock = systemClock, beganMs = clock.monotonicMs();
-  await ensureNode(connection, tell);
+  await ensureNode(connection, survey.interfaces, tell);
   await nodeReady(() => opened.store, connection, node, clock);
   const { store } = opened;
+  await ensureInitialized(new Resources(store), "", () => crypto.randomUUID());
   const rehearsal = await rehearse(store, objects);
   const armedMs = clock.monotonicMs(), signed = signature();
   let found: PendingFound | undefined;
@@ -220,10 +211,8 @@ async function putInForce(opened: OpenStore, { node, objects, seconds }: Wanted)
   await inForce(names.filter((name) => name !== "*" && name !== "undefined"), clock);
   tell(`${node} is protected after ${((clock.monotonicMs() - beganMs) / 1000).toFixed(1)} s`);
   if (!found) return 0;
-  tell(
-    `change ${found.change.id} is undone in ${seconds} s unless you confirm it. Log in anew, to see that you can, and`,
-  );
-  tell(`there: ${connection.embedded ? `ETCD_ENDPOINTS=${connection.options.endpoints[0]} ` : ""}tortie ctl confirm`);
+  tell(`change ${found.change.id} is undone in ${seconds} s unless you confirm it: log in anew, to see that you can,`);
+  tell("and say there: tortie ctl confirm");
   if (!Deno.stderr.isTerminal()) return 0;
   return await followPending({ ...processSurroundings(), clock }, store, found, armedMs + seconds * 1000);
 }

@@ -1,6 +1,8 @@
 import { apiVersion, type Resource } from "../../datastore/kind.ts";
+import { identify } from "../../datastore/problems.ts";
+import { Problem } from "../../lib/problem.ts";
 import type { LocalInterface } from "../interfaces.ts";
-import type { Service } from "./listeners.ts";
+import type { Service } from "./services.ts";
 import type { Survey } from "./survey.ts";
 
 /** Label of everything that protects a host; its value is the node's name. */
@@ -108,3 +110,31 @@ const object = (
   spec: Record<string, unknown>,
   labels: Record<string, string>,
 ): Resource => ({ apiVersion, kind, metadata: { name, labels }, spec });
+
+const failsafeField = "failsafeInboundHostPorts";
+
+/**
+ * A proposed object laid over the stored one of its name. A node's parameters are there from its start on: of them only the
+ * failsafe ports are changed. @throws Problem "exists" when somebody else made what would be changed.
+ */
+export function withStored(proposed: Resource, stored: Resource | undefined): Resource {
+  if (!stored) return proposed;
+  const { kind, metadata } = stored, isOurs = metadata.labels?.[protectLabel] !== undefined;
+  const isParameters = kind === "FelixConfiguration";
+  if (!isOurs && !(isParameters && stored.spec[failsafeField] === undefined)) {
+    const what = `${identify(kind, metadata.name)} is there and was not made by protect`;
+    const todo = "Use --print, leave that object out or give it another name, and hand the rest back with -f";
+    throw new Problem({ code: "exists", what, todo });
+  }
+  if (!isParameters) return proposed;
+  const labels = { ...metadata.labels, ...proposed.metadata.labels };
+  return { ...stored, metadata: { ...metadata, labels }, spec: { ...stored.spec, ...proposed.spec } };
+}
+
+/** What is left of an object of ours when the protection is removed; undefined = nothing. */
+export function withoutProtection(stored: Resource): Resource | undefined {
+  const { [failsafeField]: _, ...spec } = stored.spec;
+  if (stored.kind !== "FelixConfiguration" || Object.keys(spec).length === 0) return undefined;
+  const { [protectLabel]: __, ...labels } = stored.metadata.labels ?? {};
+  return { ...stored, metadata: { ...stored.metadata, labels }, spec };
+}

@@ -3,14 +3,14 @@ import type { Rehearsal } from "../../datastore/rehearsal.ts";
 import { Problem } from "../../lib/problem.ts";
 import { identify } from "../../datastore/problems.ts";
 import type { Store } from "../../datastore/store.ts";
-import { protectLabel } from "./proposal.ts";
+import { protectLabel, withoutProtection } from "./proposal.ts";
 
 /** Kinds of which a protection consists. */
 const kinds = ["HostEndpoint", "GlobalNetworkPolicy", "FelixConfiguration"];
 
 /**
  * Removes everything that bears a node's protection label, all at once, so that no policy goes before its endpoint.
- * @returns the objects' names. @throws Problem "conflict" when the datastore changed meanwhile.
+ * @returns what is gone, in words. @throws Problem "conflict" when the datastore changed meanwhile.
  */
 export async function removeProtection(
   store: Store,
@@ -20,10 +20,12 @@ export async function removeProtection(
 ): Promise<string[]> {
   const { resources } = rehearsal, removed: string[] = [];
   for (const kind of kinds) {
-    for (const { metadata } of (await resources.list(kind)).items) {
-      if (metadata.labels?.[protectLabel] !== node) continue;
-      await resources.delete(kind, metadata.name);
-      removed.push(identify(kind, metadata.name));
+    for (const stored of (await resources.list(kind)).items) {
+      if (stored.metadata.labels?.[protectLabel] !== node) continue;
+      const left = withoutProtection(stored), name = identify(kind, stored.metadata.name);
+      if (left) await resources.update(left);
+      else await resources.delete(kind, stored.metadata.name);
+      removed.push(left ? `the failsafe ports of ${name}` : name);
     }
   }
   if (removed.length === 0 || await commitRehearsed(store, rehearsal, signature) !== undefined) return removed;
