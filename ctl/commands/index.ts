@@ -4,6 +4,7 @@ import { confirm } from "./confirm.ts";
 import { create } from "./create.ts";
 import { clusterDiags } from "./cluster_diags.ts";
 import { completion } from "./completion.ts";
+import { migrateCopy } from "./datastore_copy.ts";
 import { lock, migrateExport, migrateImport, unlock } from "./datastore_migrate.ts";
 import { remove } from "./delete.ts";
 import { diff } from "./diff.ts";
@@ -60,6 +61,7 @@ export const commands: readonly Command[] = [
   unlock,
   migrateExport,
   migrateImport,
+  migrateCopy,
   policyNames,
   completion,
   doctor,
