@@ -293,7 +293,7 @@ export class FilterProgram {
     if (owner === "dispatch") return place("filter", this.#dispatchOf(s).chains());
     if (owner === "hosts") return this.#hostChains(s);
     if (owner === "static") {
-      return (["raw", "mangle", "nat", "filter"] as const).flatMap((t) => place(t, staticChains(t, s)));
+      return (["raw", "mangle", "nat", "filter", "security"] as const).flatMap((t) => place(t, staticChains(t, s)));
     }
     return this.#fixedChains(s);
   }
