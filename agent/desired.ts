@@ -1,4 +1,11 @@
 import type { Cidr, Family, Ip } from "../lib/ip.ts";
+import type { TokenBucket } from "../kernel/rtnetlink/traffic_control.ts";
+
+/** What an endpoint may receive and send; what is absent is not limited. */
+export interface BandwidthLimits {
+  ingress?: TokenBucket;
+  egress?: TokenBucket;
+}
 
 /** An endpoint of this node as its network needs it: addresses, interface, MAC. */
 export interface LocalEndpoint {
@@ -14,6 +21,8 @@ export interface LocalEndpoint {
   floatingIps: readonly Ip[];
   /** It may send from networks that are not its own. */
   spoofs?: boolean;
+  /** How much it may receive and send. */
+  bandwidth?: BandwidthLimits;
 }
 
 /** A way to carry pods' packets to other nodes; VXLAN by the version of the outer packet. */

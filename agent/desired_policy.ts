@@ -109,6 +109,14 @@ export interface TierPolicies {
   egress: PolicyId[];
 }
 
+/** Limits on an endpoint's packets of one direction; what is absent is not limited. */
+export interface TrafficLimits {
+  packetsPerS?: number;
+  packetBurst?: number;
+  /** Connections at a time. */
+  connections?: number;
+}
+
 /** An endpoint of this node and what applies to it. */
 export interface PolicedEndpoint {
   id: string;
@@ -123,6 +131,8 @@ export interface PolicedEndpoint {
   untrackedTiers: TierPolicies[];
   preDnatTiers: TierPolicies[];
   forwardTiers: TierPolicies[];
+  /** Workloads only: `spec.qosControls`. */
+  limits?: Partial<Record<Direction, TrafficLimits>>;
 }
 
 /** What an IP set holds: networks (`10.0.0.2/32`), or address, protocol and port (`10.0.0.2,tcp:8080`). */

@@ -9,6 +9,7 @@ import {
   podProfiles,
   sourcePrefixes,
 } from "../datastore/kubernetes/pod.ts";
+import { qosOf } from "../datastore/kubernetes/qos.ts";
 import { podInterfaceName } from "../datastore/names.ts";
 import type { EndpointDraft } from "../agent/endpoints/stored.ts";
 import { type Call, isOurIpam } from "./call.ts";
@@ -47,6 +48,8 @@ export async function podRequest(call: Call, facts: PodFacts, nowMs: number, mtu
   const account = pod?.spec?.serviceAccountName || undefined;
   const ports = pod ? podPorts(pod) : [];
   const prefixes = sourcePrefixes(annotations);
+  // DIFFERS: Calico's plugin leaves these annotations out, because its etcd installations know no such limits.
+  const { controls } = qosOf(annotations);
   const generateName = pod?.metadata.generateName;
   const endpoint: EndpointDraft = {
     kind: "WorkloadEndpoint",
@@ -67,6 +70,7 @@ export async function podRequest(call: Call, facts: PodFacts, nowMs: number, mtu
       interfaceName: await podInterfaceName(namespace, ids.pod, interfacePrefix(call.env)),
       ...(ports.length > 0 ? { ports } : {}),
       ...(prefixes.length > 0 ? { allowSpoofedSourcePrefixes: prefixes } : {}),
+      ...(controls ? { qosControls: controls as EndpointDraft["spec"]["qosControls"] } : {}),
     },
   };
   return {
@@ -80,6 +84,9 @@ export async function podRequest(call: Call, facts: PodFacts, nowMs: number, mtu
     profile: networkProfile(call),
   };
 }
+
+/** What in a pod's annotations is followed only in part, or not at all, and stops nothing. */
+export const annotationProblems = ({ pod }: PodFacts): string[] => qosOf(pod?.metadata.annotations ?? {}).problems;
 
 /** The first entry of FELIX_INTERFACEPREFIX, or `cali`. */
 export const interfacePrefix = (env: Record<string, string>): string =>

@@ -9,7 +9,7 @@ import { type Call, type CniDeps, isOurIpam } from "./call.ts";
 import { checkNode, mtuOf, waitForGates } from "./conditions.ts";
 import { anyPodCidrs, delegate, hostLocalRoutes, needsPodCidrs, podCidrsOf, withPodCidrs } from "./delegate.ts";
 import { kubernetesOf, podFacts } from "./cluster.ts";
-import { interfacePrefix, podRequest } from "./pod.ts";
+import { annotationProblems, interfacePrefix, type PodFacts, podRequest } from "./pod.ts";
 import { checkFailed, codes, gcIncomplete, Refusal } from "./refusal.ts";
 import { endpointIdentity, plainRequest, type Wanted } from "./request.ts";
 import { containerInterfaceName, podInterfaceName } from "../datastore/names.ts";
@@ -17,6 +17,15 @@ import { appendResult, readResult, type Result, shapeResult } from "./versions.t
 
 /** A verb of the main plugin: what to print, "" for nothing. @throws Problem or Refusal. */
 export type Verb = (call: Call, deps: CniDeps) => Promise<string>;
+
+/** podRequest(), with a word about what in the annotations is not followed as it stands. */
+async function podWishes(call: Call, { clock, log }: CniDeps, facts: PodFacts, mtu: number): Promise<Wanted> {
+  const { namespace, name } = facts.pod?.metadata ?? {};
+  for (const why of annotationProblems(facts)) {
+    log.warn("annotation of a pod is not followed as it stands", { of: `${namespace}/${name}`, why });
+  }
+  return await podRequest(call, facts, clock.now(), mtu);
+}
 
 /** ADD: an address, a link, an endpoint, and the kernel as the endpoint needs it. */
 export const add: Verb = async (call, deps) => {
@@ -28,7 +37,7 @@ export const add: Verb = async (call, deps) => {
   await waitForGates(config.readiness_gates, deps.clock, call.asked?.signal);
   const client = call.ids.orchestrator === "k8s" ? await kubernetesOf(call, deps) : undefined;
   const wanted = client
-    ? await podRequest(call, await podFacts(call, deps, client), deps.clock.now(), mtu)
+    ? await podWishes(call, deps, await podFacts(call, deps, client), mtu)
     : plainRequest(call, deps.clock.now(), mtu);
   const { request, answer, giveBack } = await withAddresses(call, deps, client, wanted);
   let added: Added;

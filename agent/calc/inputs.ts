@@ -4,7 +4,7 @@ import { isObject } from "../../lib/json64.ts";
 import type { Resource } from "../../datastore/kind.ts";
 import { calicoPolicyOf } from "../../datastore/kubernetes/network_policy.ts";
 import { parseSelector, type Selector } from "../../datastore/selector/index.ts";
-import type { Direction, Rule, SetId } from "../desired_policy.ts";
+import type { Direction, PolicedEndpoint, Rule, SetId, TrafficLimits } from "../desired_policy.ts";
 import { matchAll, parseRule, type SetSource, type StoredRule, withPrefix } from "./rule_input.ts";
 import type { NamedPort } from "./set_members.ts";
 
@@ -20,6 +20,7 @@ export interface SubjectInput {
   nets: Cidr[];
   ports: NamedPort[];
   interfaceName: string;
+  limits?: PolicedEndpoint["limits"];
   /** A network set of which not all networks could be read. */
   partial?: true;
 }
@@ -133,7 +134,7 @@ export function understand(resource: Resource): Understood {
  * Workload endpoint. Labels that begin with `pcns.` or `pcsa.` are dropped: an endpoint cannot claim its namespace's.
  * Without addresses it counts as absent. Source: Calico's workloadendpointprocessor.go.
  */
-function workload(resource: Resource, id: string): SubjectInput | undefined {
+function workload(resource: Resource, id: string, problems: string[]): SubjectInput | undefined {
   const spec = objectAt(resource.spec, "spec");
   const labels = labelsOf(resource.metadata.labels);
   for (const label of [...labels.keys()]) if (/^pc(ns|sa)\./.test(label)) labels.delete(label);
@@ -150,7 +151,31 @@ function workload(resource: Resource, id: string): SubjectInput | undefined {
     nets,
     ports: portsOf(spec.ports),
     interfaceName: interfaceOf(spec.interfaceName),
+    ...limitsOf(spec.qosControls, problems),
   };
+}
+
+/** Limits of packets and connections. One that cannot be read does not limit, and is told; so are those of bandwidth. */
+function limitsOf(controls: unknown, problems: string[]): Pick<SubjectInput, "limits"> {
+  if (!isObject(controls)) return {};
+  const number = (field: string): number | undefined => {
+    const value = controls[field];
+    if (value === undefined || value === null || value === 0) return undefined;
+    if ((typeof value === "number" || typeof value === "bigint") && value > 0) return Number(value);
+    problems.push(`spec.qosControls.${field}: ${JSON.stringify(value)} is not a positive number`);
+    return undefined;
+  };
+  const of = (direction: Direction): TrafficLimits => ({
+    packetsPerS: number(`${direction}PacketRate`),
+    packetBurst: number(`${direction}PacketBurst`),
+    connections: number(`${direction}MaxConnections`),
+  });
+  const limits = { ingress: of("ingress"), egress: of("egress") };
+  for (const field of ["Bandwidth", "Burst", "Peakrate", "Minburst"]) {
+    for (const direction of ["ingress", "egress"]) number(direction + field);
+  }
+  const any = Object.values(limits).some((l) => l.packetsPerS ?? l.connections);
+  return any ? { limits } : {};
 }
 
 /** Host endpoint; expectedIPs that cannot be read are skipped, as in Calico's hostendpointprocessor.go. */

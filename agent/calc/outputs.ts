@@ -37,6 +37,7 @@ export function policedEndpoint(
     untrackedTiers: passing(tiersOf(matched.filter((p) => p.doNotTrack))),
     preDnatTiers: passing(tiersOf(matched.filter((p) => p.preDnat))).map((t) => ({ ...t, egress: [] })),
     forwardTiers: tiersOf(ordinary.filter((p) => p.applyOnForward)),
+    ...(subject.limits ? { limits: subject.limits } : {}),
   };
 }
 

@@ -6,6 +6,7 @@ import { type Counts, type Port, Reconciler, type Report } from "../../kernel/re
 import { filePort } from "../../kernel/files.ts";
 import { sysctlPort } from "../../kernel/sysctl.ts";
 import { addressPort } from "../../kernel/rtnetlink/address.ts";
+import { bandwidthPort } from "../../kernel/rtnetlink/bandwidth.ts";
 import { forwardingPort } from "../../kernel/rtnetlink/forwarding.ts";
 import { linkStatePort } from "../../kernel/rtnetlink/link.ts";
 import { farMtuPort } from "../../kernel/rtnetlink/far_mtu.ts";
@@ -17,6 +18,7 @@ import { tunnelDevicePort } from "../../kernel/rtnetlink/tunnel_device.ts";
 import { peerPort, type WireguardDevice, wireguardPort } from "../../kernel/rtnetlink/wireguard.ts";
 import type { NetworkSettings } from "../desired.ts";
 import {
+  isPodInterface,
   ownDevices,
   type Ownership,
   ownsAddress,
@@ -46,7 +48,7 @@ export type WireguardDeviceState = WireguardDevice | "refused" | undefined;
  * DIFFERS: Calico's CNI plugin raises the interface itself, and Calico leaves it down when someone sets it down.
  */
 const order = [
-  ...["files", "sysctls", "tunnels", "links"] as const,
+  ...["files", "sysctls", "bandwidths", "tunnels", "links"] as const,
   ...["farMtus", "addresses", "neighbours", "neighbours6", "forwarding", "routes4", "routes6"] as const,
   // The rules lead packets into WireGuard: all that it needs is there before, and they go first.
   ...["wireguard", "peers", "wireguardRoutes4", "wireguardRoutes6", "rules4", "rules6"] as const,
@@ -76,6 +78,7 @@ export class KernelPorts {
   #active: Name[] = [];
   readonly files;
   readonly sysctls;
+  readonly bandwidths;
   readonly tunnels;
   readonly links;
   readonly farMtus;
@@ -103,6 +106,7 @@ export class KernelPorts {
     const timed = <K, V>(port: Port<K, V>) => ({ ...port, list: () => timedList(port, options) });
     this.files = new Reconciler(filePort("files", () => (mtuFile === undefined ? [] : [mtuFile])), { clock, random });
     this.sysctls = new Reconciler(sysctlPort(() => options.wanted()?.sysctls ?? empty, clock), { clock, random });
+    this.bandwidths = acked(bandwidthPort(socket, (name) => isPodInterface(name, options.ownership().settings)));
     this.links = acked(linkStatePort(socket, () => options.wanted()?.links.keys() ?? []));
     const ownNeighbours = (v: Family) => acked(neighbourPort(socket, v, (n) => ownsNeighbour(n, options.ownership())));
     this.neighbours = ownNeighbours(4);
@@ -138,6 +142,7 @@ export class KernelPorts {
   want(wanted: WantedNetwork): void {
     this.files.wantAll(wanted.files);
     this.sysctls.wantAll(wanted.sysctls);
+    this.bandwidths.wantAll(wanted.bandwidths);
     this.links.wantAll(wanted.links);
     this.tunnels.wantAll(wanted.tunnels);
     this.farMtus.wantAll(wanted.farMtus);
@@ -222,7 +227,17 @@ export class KernelPorts {
 
   /** Somebody may have changed interfaces or their switches. */
   doubtInterfaces(): void {
-    const names = ["files", "sysctls", "tunnels", "links", "farMtus", "addresses", "wireguard", "peers"] as const;
+    const names = [
+      "files",
+      "sysctls",
+      "bandwidths",
+      "tunnels",
+      "links",
+      "farMtus",
+      "addresses",
+      "wireguard",
+      "peers",
+    ] as const;
     for (const name of names) this[name].doubt();
   }
 

@@ -1,4 +1,4 @@
-import type { Direction, TierPolicies } from "../desired_policy.ts";
+import type { Direction, TierPolicies, TrafficLimits } from "../desired_policy.ts";
 import {
   type Action,
   type Chain,
@@ -28,13 +28,6 @@ import { nflog } from "./policy_chains.ts";
 export interface GroupedTier extends Pick<TierPolicies, "name" | "defaultAction"> {
   ingress: PolicyGroup[];
   egress: PolicyGroup[];
-}
-
-/** Limits on a workload's traffic, per direction. */
-export interface TrafficLimits {
-  packetsPerS?: number;
-  packetBurst?: number;
-  connections?: number;
 }
 
 /** What an endpoint's chains are made of. */

@@ -329,6 +329,7 @@ export class FilterProgram {
       tiers: this.#grouped(endpoint.tiers),
       forwardTiers: this.#grouped(endpoint.forwardTiers),
       profiles: endpoint.profiles,
+      limits: endpoint.limits,
     };
   }
 

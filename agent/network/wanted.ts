@@ -1,6 +1,7 @@
 import type { Family } from "../../lib/ip.ts";
 import type { FileContent } from "../../kernel/files.ts";
 import type { Address } from "../../kernel/rtnetlink/address.ts";
+import type { Bandwidth } from "../../kernel/rtnetlink/bandwidth.ts";
 import type { Forwarding } from "../../kernel/rtnetlink/forwarding.ts";
 import type { LinkState } from "../../kernel/rtnetlink/link.ts";
 import type { StaticNeighbour } from "../../kernel/rtnetlink/neighbour.ts";
@@ -9,8 +10,9 @@ import type { TunnelDevice } from "../../kernel/rtnetlink/tunnel_device.ts";
 import type { WireguardDevice, WireguardPeer } from "../../kernel/rtnetlink/wireguard.ts";
 import type { Rule } from "../../kernel/rtnetlink/rule.ts";
 import type { Sysctl } from "../../kernel/sysctl.ts";
-import type { Desired } from "../desired.ts";
-import type { Interfaces } from "./interfaces.ts";
+import type { Desired, LocalEndpoint } from "../desired.ts";
+import { passing } from "./bandwidth.ts";
+import type { HostInterface, Interfaces } from "./interfaces.ts";
 import { type EndpointMemory, sysctlKey } from "./endpoint_entries.ts";
 import { blackholeRoute, byInterface, byPlace } from "./local_routes.ts";
 import { hostMtu, podMtu } from "./mtu.ts";
@@ -45,6 +47,8 @@ export interface WantedNetwork {
   wireguardRoutes6: Map<string, Route>;
   rules4: Map<string, Rule>;
   rules6: Map<string, Rule>;
+  /** By name of the host side. */
+  bandwidths: Map<string, Bandwidth>;
   /** MTU of the pods' sides, by the index of the host's side. */
   farMtus: Map<number, number>;
   /** MTU of new pods. */
@@ -101,6 +105,7 @@ export function wantedNetwork(desired: Desired, facts: HostFacts): WantedNetwork
     tunnels: new Map([...devices, ...wireguard.devices]),
     addresses: new Map([...addresses, ...wireguard.addresses]),
     ...{ wireguardRoutes4: new Map(), wireguardRoutes6: new Map(), rules4: new Map(), rules6: new Map() },
+    bandwidths: new Map(),
     farMtus: new Map(),
     podMtu: podMtu(host, desired.encapsulations, settings),
     files: new Map(),
@@ -119,6 +124,8 @@ export function wantedNetwork(desired: Desired, facts: HostFacts): WantedNetwork
     const follows = on.mtuBytes === wanted.podMtu || facts.podMtus.has(on.mtuBytes);
     wanted.links.set(on.index, { up: true, ...(follows ? { mtuBytes: wanted.podMtu } : {}) });
     if (follows) wanted.farMtus.set(on.index, wanted.podMtu);
+    const limits = bandwidthEntry(endpoint, on, follows ? wanted.podMtu : on.mtuBytes);
+    if (limits) wanted.bandwidths.set(name, limits);
     routes.push(...own);
     for (const [key, n] of neighbours) wanted.neighbours.set(key, n);
     wanted.ofEndpoint.set(endpoint.key, {
@@ -139,6 +146,12 @@ export function wantedNetwork(desired: Desired, facts: HostFacts): WantedNetwork
     wanted.rules6 = wireguard.rules[6];
   }
   return wanted;
+}
+
+function bandwidthEntry({ bandwidth }: LocalEndpoint, on: HostInterface, mtuBytes: number): Bandwidth | undefined {
+  if (!bandwidth) return undefined;
+  const { ingress, egress } = bandwidth;
+  return { index: on.index, ingress: passing(ingress, mtuBytes), egress: passing(egress, mtuBytes) };
 }
 
 /** This node's own routes and those to other nodes: pods here win, whoever the datastore says has their address. */
