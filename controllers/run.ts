@@ -16,6 +16,7 @@ import type { LiveSettings } from "./live_settings.ts";
 import type { ControllerMetrics } from "./metrics.ts";
 import type { Source } from "./sources.ts";
 import { configurationKey, specIn } from "./syncs/configuration.ts";
+import { warmStore } from "./warm_store.ts";
 
 /** What the controllers are made of. */
 export interface ControllersParts {
@@ -88,7 +89,7 @@ async function runCrew(parts: ControllersParts): Promise<void> {
   const needsAddresses = enabled.includes("node") || enabled.includes("loadbalancer");
   const range = needsAddresses ? mirroredRange : prefixRange(resourcePrefix);
   const mirror = cleanup.use(Mirror.start({ store, range, clock, log: log.child("mirror"), random }));
-  const resources = new Resources(store, { clock });
+  const resources = new Resources(warmStore(store, mirror), { clock });
   const allocator = cleanup.use(new Allocator({ store, reader: () => mirror, clock, random, log: log.child("ipam") }));
   const api = cleanup.use(await parts.api());
   const { members, collector } = crewOf(enabled, { mirror, resources, allocator, api, live, clock, log, random });
@@ -105,7 +106,7 @@ async function runCrew(parts: ControllersParts): Promise<void> {
       stop.abort(new Error("etcd's loop ended"))
     ),
     ...followed.map((one) => followKubernetes(one, signal)),
-    work(parts, members, followed, mirrored.promise, resources, signal),
+    work(parts, members, followed, mirrored.promise, signal),
     tellHealth(parts, members, followed, mirror, signal),
   ];
   try {
@@ -190,13 +191,12 @@ async function work(
   members: Member[],
   followed: Followed[],
   mirrored: Promise<void>,
-  resources: Resources,
   signal: AbortSignal,
 ): Promise<void> {
   for await (const term of terms(parts, signal)) {
     const over = new Promise<void>((resolve) => term.addEventListener("abort", () => resolve(), { once: true }));
     parts.metrics.working = true;
-    await initialize(parts, resources, term);
+    await initialize(parts, new Resources(parts.store, { clock: parts.clock }), term);
     await Promise.all(members.map(async ({ follower, worker }) => {
       const sides = followed.filter(({ source }) => follower.sources.includes(source)).map(({ listed }) =>
         listed.promise
