@@ -14,6 +14,7 @@ import {
 } from "./outputs.ts";
 import type { SetSource } from "./rule_input.ts";
 import { type MatchChange, SelectorIndex } from "./selector_index.ts";
+import { SharedValues } from "./shared_values.ts";
 import { sameContribution, SetMembers, sliceMembers, withoutCovered } from "./set_members.ts";
 
 /** How the calculation is set up. */
@@ -47,6 +48,7 @@ export class Graph {
   #setIndex = new SelectorIndex();
   #members = new SetMembers();
   #subjects = new Map<string, SubjectInput>();
+  readonly #shared = new SharedValues();
   #policies = new Map<PolicyId, PolicyInput>();
   #profiles = new Map<string, ProfileInput>();
   #tiers = new Map<string, TierInput>();
@@ -177,7 +179,7 @@ export class Graph {
       case "slice":
         return this.#putSlice(input.id, input);
       default:
-        return this.#putSubject(input.id, input);
+        return this.#putSubject(input.id, this.#shared.subject(input, this.#isLocal(input)));
     }
   }
 
@@ -239,8 +241,6 @@ export class Graph {
     this.#give({ selector, matches: true }, now);
     this.#give({ selector, matches: false }, old);
   }
-
-  // Policies.
 
   #policiesMatch(changes: MatchChange[]): void {
     for (const { selector, subject } of changes) {

@@ -17,8 +17,13 @@ export interface MatchChange {
 interface Subject {
   own: LabelMap;
   parents: readonly string[];
-  matched: Set<Entry>;
+  /** Selectors that match. */
+  matched: Few<Entry>;
 }
+
+/** A set that is a list while it is small: most subjects match one or two selectors, and a Set of one is 240 bytes. */
+type Few<T> = readonly T[] | Set<T>;
+const few = 8;
 
 interface Entry {
   selector: Selector;
@@ -53,7 +58,7 @@ export class SelectorIndex {
   /** Adds or changes a subject. */
   setSubject(id: string, own: LabelMap, parents: readonly string[]): MatchChange[] {
     const old = this.#subjects.get(id);
-    const subject: Subject = { own, parents, matched: old?.matched ?? new Set() };
+    const subject: Subject = { own, parents, matched: old?.matched ?? none };
     this.#carriers.replace(id, old?.own, own);
     for (const parent of old?.parents ?? []) if (!parents.includes(parent)) this.#children.get(parent)?.delete(id);
     for (const parent of parents) insert(this.#children, parent, id);
@@ -97,7 +102,7 @@ export class SelectorIndex {
       const subject = this.#subjects.get(id)!;
       if (!this.#matches(selector, this.#labels(subject))) continue;
       entry.matches.add(id);
-      subject.matched.add(entry);
+      subject.matched = plus(subject.matched, entry);
       changes.push({ selector: selector.text, subject: id, matches: true });
     }
     return changes;
@@ -109,7 +114,10 @@ export class SelectorIndex {
     if (!entry) return;
     this.#entries.delete(text);
     for (const set of this.#setsOf(entry.bucket)) set.delete(entry);
-    for (const id of entry.matches) this.#subjects.get(id)?.matched.delete(entry);
+    for (const id of entry.matches) {
+      const subject = this.#subjects.get(id);
+      if (subject) subject.matched = minus(subject.matched, entry);
+    }
   }
 
   /** Subjects that the selector matches now. */
@@ -142,11 +150,11 @@ export class SelectorIndex {
       changes.push({ selector: entry.selector.text, subject: id, matches: false });
     }
     for (const entry of now) {
-      if (subject.matched.has(entry)) continue;
+      if (entry.matches.has(id)) continue;
       entry.matches.add(id);
       changes.push({ selector: entry.selector.text, subject: id, matches: true });
     }
-    subject.matched = now;
+    if (changes.length > 0) subject.matched = now.size > few ? now : [...now];
     return changes;
   }
 
@@ -200,6 +208,18 @@ function wayOf(bucket: Bucket): "single-value" | "multi-value" | "label-name" | 
 }
 
 const nobody: ReadonlySet<string> = new Set();
+const none: readonly Entry[] = [];
+
+function plus<T>(set: Few<T>, one: T): Few<T> {
+  if (set instanceof Set) return set.add(one);
+  return set.length < few ? [...set, one] : new Set([...set, one]);
+}
+
+function minus<T>(set: Few<T>, one: T): Few<T> {
+  if (!(set instanceof Set)) return set.filter((other) => other !== one);
+  set.delete(one);
+  return set;
+}
 
 /** Who carries a label, by value. A label is indexed from the first question about it on; most are never asked about. */
 class CarrierIndex {
@@ -228,12 +248,16 @@ class CarrierIndex {
   }
 }
 
+/** Asked for by every policy of a namespace; there are more namespaces than values of `app` or `tier`. */
+const narrowest = "projectcalico.org/namespace";
+
 /** The most selective label of a selector: few values before any value before none. */
 function bucketOf(selector: Selector): Bucket {
   let best: { score: number; label: string; restriction: Restriction } | undefined;
   for (const [label, restriction] of selector.restrictions()) {
     const score = restriction.values ? Math.max(10_000 - restriction.values.size, 100) : restriction.present ? 10 : 0;
-    if (score > 0 && (!best || score > best.score)) best = { score, label, restriction };
+    const isBetter = !best || score > best.score || (score === best.score && label === narrowest);
+    if (score > 0 && isBetter) best = { score, label, restriction };
   }
   if (!best) return { at: "rest" };
   const { label, restriction } = best;
