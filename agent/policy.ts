@@ -6,7 +6,7 @@ import type { Metrics } from "../lib/metrics.ts";
 import { Problem } from "../lib/problem.ts";
 import { kindPrefix } from "../datastore/keys.ts";
 import type { Changes, Mirror } from "../datastore/mirror.ts";
-import { parseEndpointName } from "../datastore/names.ts";
+import { isEndpointOf } from "../datastore/names.ts";
 import { Claims } from "./calc/claims.ts";
 import { ChangeReader } from "./calc/changes.ts";
 import { FlowJudge } from "./calc/flow_judge.ts";
@@ -190,7 +190,7 @@ class PolicyLoop {
     const { node } = this.#options;
     for (const { key, revision } of set) {
       if (!key.startsWith(kindPrefix("WorkloadEndpoint"))) continue;
-      if (parseEndpointName(key.slice(key.lastIndexOf("/") + 1))?.node === node) this.#taken.set(key, revision);
+      if (isEndpointOf(node, key)) this.#taken.set(key, revision);
     }
     for (const key of deleted) {
       this.#taken.delete(key);

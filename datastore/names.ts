@@ -159,6 +159,12 @@ export function parseEndpointName(name: string): EndpointIdentity | undefined {
   return beginningOf(name) as EndpointIdentity;
 }
 
+/** True for the key, or the name, of a workload endpoint of this node. Names of others are not taken apart: there are many. */
+export function isEndpointOf(node: string, key: string): boolean {
+  const at = key.lastIndexOf("/") + 1;
+  return key.startsWith(`${node.replaceAll("-", "--")}-`, at) && parseEndpointName(key.slice(at))?.node === node;
+}
+
 /** What the beginning of an endpoint's name says, "node" or "node-k8s-pod"; undefined when it has too many segments. */
 export function beginningOf(name: string): Partial<EndpointIdentity> | undefined {
   const [node, orchestrator, third, endpoint, ...more] = splitSegments(name);

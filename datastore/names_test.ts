@@ -6,6 +6,7 @@ import {
   endpointName,
   escapePart,
   globalPolicyPattern,
+  isEndpointOf,
   isPortName,
   isQualifiedName,
   isResourceName,
@@ -43,6 +44,15 @@ Deno.test("an endpoint that lacks a part has no name, and the part is told", () 
   assert.throws(() => endpointName({ ...incomplete, pod: "a-" }), isAbout("pod"));
   assert.throws(() => endpointName({ ...incomplete, node: "" }), isAbout("node"));
   for (const bad of ["", "a", "a-k8s-b", "a-k8s-b-c-d"]) assert.equal(parseEndpointName(bad), undefined, bad);
+});
+
+Deno.test("an endpoint is of the node that its name tells", () => {
+  const segment = fc.stringMatching(/^[a-z0-9-]{0,6}$/), name = fc.array(segment, { minLength: 3, maxLength: 5 });
+  fc.assert(fc.property(segment, name, fc.boolean(), (node, parts, own) => {
+    const text = [...(own ? [node.replaceAll("-", "--")] : []), ...parts].join("-");
+    assert.equal(isEndpointOf(node, `/folder/${text}`), parseEndpointName(text)?.node === node);
+    assert.equal(isEndpointOf(node, text), parseEndpointName(text)?.node === node);
+  }));
 });
 
 Deno.test("a pod's interface has the name that Calico gives it", async () => {

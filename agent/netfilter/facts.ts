@@ -14,7 +14,7 @@ import { messageOf } from "../../lib/problem.ts";
 import { decodeResource, isUndecodable } from "../../datastore/codec.ts";
 import { kindPrefix, parseKey, resourceKey } from "../../datastore/keys.ts";
 import type { Changes } from "../../datastore/mirror.ts";
-import { parseEndpointName } from "../../datastore/names.ts";
+import { isEndpointOf } from "../../datastore/names.ts";
 import type { KeyValue } from "../../datastore/store.ts";
 import { encapsulationOf } from "../../ipam/pools/encapsulation.ts";
 import { decodePool, type Pool } from "../../ipam/pools/pool.ts";
@@ -126,7 +126,7 @@ export class FactInputs {
 
   #concerns(key: string): boolean {
     if (key.startsWith(kindPrefix("WorkloadEndpoint"))) {
-      return parseEndpointName(key.slice(key.lastIndexOf("/") + 1))?.node === this.#node;
+      return isEndpointOf(this.#node, key);
     }
     return kinds.some((kind) => key.startsWith(kindPrefix(kind)));
   }

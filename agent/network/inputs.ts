@@ -14,7 +14,7 @@ import { decodeResource, isUndecodable } from "../../datastore/codec.ts";
 import type { Resource } from "../../datastore/kind.ts";
 import { blockPrefix } from "../../datastore/ipam_keys.ts";
 import { affinityPrefix, kindPrefix, ownerOf, parseKey, resourceKey } from "../../datastore/keys.ts";
-import { parseEndpointName } from "../../datastore/names.ts";
+import { isEndpointOf } from "../../datastore/names.ts";
 import type { KeyValue } from "../../datastore/store.ts";
 import type { Changes } from "../../datastore/mirror.ts";
 import { decodeBlock } from "../../ipam/block.ts";
@@ -24,7 +24,6 @@ import { routeOwner } from "../../ipam/pools/route_owner.ts";
 import type { Desired, Encapsulation, LocalEndpoint, NetworkSettings, OwnTunnel, WireguardPlan } from "../desired.ts";
 import { FelixSources } from "../felix_sources.ts";
 import type { SettingProblem } from "../settings.ts";
-import { bandwidthOf } from "./bandwidth.ts";
 import { type ClusterNode, clusterNode, type ResolvedNodes, resolveNodes } from "./cluster_nodes.ts";
 import { ClusterRoutes, ownedIn, type RouteContext } from "./cluster_routes.ts";
 import { networkSettings } from "./settings.ts";
@@ -249,8 +248,7 @@ export class NetworkInputs {
   }
 
   #isLocal(key: string): boolean {
-    const name = key.slice(key.lastIndexOf("/") + 1);
-    return parseEndpointName(name)?.node === this.#facts.node;
+    return isEndpointOf(this.#facts.node, key);
   }
 
   #readAffinity(kv: KeyValue): void {
@@ -273,17 +271,15 @@ function resourceOf(kv: KeyValue): Resource {
 
 /** An endpoint from its resource. @throws Error naming the field that cannot be understood. */
 export function endpointOf(key: string, { spec }: Resource): LocalEndpoint {
-  const { interfaceName, mac, ipNetworks, ipNATs, allowSpoofedSourcePrefixes, qosControls } = spec;
+  const { interfaceName, mac, ipNetworks, ipNATs, allowSpoofedSourcePrefixes } = spec;
   if (typeof interfaceName !== "string" || interfaceName === "") throw new Error("spec.interfaceName: missing");
   if (mac && !tryParseMac(String(mac))) throw new Error(`spec.mac: "${mac}" is not a MAC address`);
-  const bandwidth = bandwidthOf(qosControls);
   return {
     key,
     interfaceName,
     mac: mac ? String(mac).toLowerCase().replaceAll("-", ":") : undefined,
     nets: listOf(ipNetworks).map((net, i) => readAs(tryParseCidrOrIp, net, `spec.ipNetworks[${i}]`)),
     ...(listOf(allowSpoofedSourcePrefixes).length > 0 && { spoofs: true }),
-    ...(bandwidth && { bandwidth }),
     floatingIps: listOf(ipNATs).map((nat, i) =>
       readAs(tryParseIp, (nat as Spec | null)?.externalIP, `spec.ipNATs[${i}].externalIP`)
     ),

@@ -3,7 +3,7 @@ import { isObject } from "../../lib/json64.ts";
 import { decodeResource, isUndecodable } from "../../datastore/codec.ts";
 import { kindPrefix, parseKey, resourceKey } from "../../datastore/keys.ts";
 import type { Changes } from "../../datastore/mirror.ts";
-import { parseEndpointName } from "../../datastore/names.ts";
+import { isEndpointOf, parseEndpointName } from "../../datastore/names.ts";
 import type { KeyValue } from "../../datastore/store.ts";
 import { FelixSources } from "../felix_sources.ts";
 import type { SettingProblem } from "../settings.ts";
@@ -65,10 +65,10 @@ export class StatusInputs {
   }
 
   #takeWorkload(kv: KeyValue): boolean {
+    if (!isEndpointOf(this.#node, kv.key)) return false;
     const parsed = parseKey(kv.key);
-    if (parsed?.is !== "resource") return false;
-    const name = parseEndpointName(parsed.name);
-    if (name?.node !== this.#node) return false;
+    const name = parsed?.is === "resource" ? parseEndpointName(parsed.name) : undefined;
+    if (parsed?.is !== "resource" || !name) return false;
     const spec = specOf(kv);
     if (!spec) return false;
     const nets = netsOf(spec.ipNetworks);
