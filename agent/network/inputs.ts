@@ -24,6 +24,7 @@ import { routeOwner } from "../../ipam/pools/route_owner.ts";
 import type { Desired, Encapsulation, LocalEndpoint, NetworkSettings, OwnTunnel, WireguardPlan } from "../desired.ts";
 import { FelixSources } from "../felix_sources.ts";
 import type { SettingProblem } from "../settings.ts";
+import { bandwidthOf } from "./bandwidth.ts";
 import { type ClusterNode, clusterNode, type ResolvedNodes, resolveNodes } from "./cluster_nodes.ts";
 import { ClusterRoutes, ownedIn, type RouteContext } from "./cluster_routes.ts";
 import { networkSettings } from "./settings.ts";
@@ -271,15 +272,17 @@ function resourceOf(kv: KeyValue): Resource {
 
 /** An endpoint from its resource. @throws Error naming the field that cannot be understood. */
 export function endpointOf(key: string, { spec }: Resource): LocalEndpoint {
-  const { interfaceName, mac, ipNetworks, ipNATs, allowSpoofedSourcePrefixes } = spec;
+  const { interfaceName, mac, ipNetworks, ipNATs, allowSpoofedSourcePrefixes, qosControls } = spec;
   if (typeof interfaceName !== "string" || interfaceName === "") throw new Error("spec.interfaceName: missing");
   if (mac && !tryParseMac(String(mac))) throw new Error(`spec.mac: "${mac}" is not a MAC address`);
+  const bandwidth = bandwidthOf(qosControls);
   return {
     key,
     interfaceName,
     mac: mac ? String(mac).toLowerCase().replaceAll("-", ":") : undefined,
     nets: listOf(ipNetworks).map((net, i) => readAs(tryParseCidrOrIp, net, `spec.ipNetworks[${i}]`)),
     ...(listOf(allowSpoofedSourcePrefixes).length > 0 && { spoofs: true }),
+    ...(bandwidth && { bandwidth }),
     floatingIps: listOf(ipNATs).map((nat, i) =>
       readAs(tryParseIp, (nat as Spec | null)?.externalIP, `spec.ipNATs[${i}].externalIP`)
     ),
