@@ -267,8 +267,10 @@ class PolicyLoop {
   }
 
   /** Programs are chosen when the process starts. */
-  #tellOfStart({ backend, ipv6 }: FilterParameters): void {
+  #tellOfStart({ backend, ipv6, flushGuard }: FilterParameters): void {
     const now: Record<string, string> = { IptablesBackend: backend, Ipv6Support: String(ipv6) };
+    // Switched off it goes at once.
+    if (flushGuard || !this.#startedWith) now.TortieFlushGuard = String(flushGuard);
     this.#startedWith ??= now;
     const changed = Object.entries(now).filter(([name, value]) => this.#startedWith![name] !== value);
     const why = (value: string) => `${value} takes effect when the agent starts again`;

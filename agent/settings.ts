@@ -39,6 +39,7 @@ export type Row<T> = [name: string, read: Read<T>, otherwise: T];
  */
 export const ownParameters: Readonly<Record<string, string>> = {
   tortieCutDeniedFlows: "TORTIE_CUT_DENIED_FLOWS",
+  tortieFlushGuard: "TORTIE_FLUSH_GUARD",
   tortieWireguardKeyRound: "TORTIE_WIREGUARD_KEY_ROUND",
   tortieWireguardMandatory: "TORTIE_WIREGUARD_MANDATORY",
 };

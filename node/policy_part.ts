@@ -17,7 +17,7 @@ import { DeniedFlows } from "../agent/dataplane/denied_flows.ts";
 import { Drops } from "../agent/drops/drops.ts";
 import type { NodeCounts } from "../agent/netfilter/decision_counts.ts";
 import { dropGroup } from "../agent/netfilter/drop_logs.ts";
-import { Filter, type FilterStatus, tableNames } from "../agent/dataplane/filter.ts";
+import { Filter, type FilterStatus, guardTable, tableNames } from "../agent/dataplane/filter.ts";
 import { ownPrefixes } from "../agent/netfilter/names.ts";
 import { filterParameters } from "../agent/netfilter/settings.ts";
 import { type Policy, type PolicyOptions, runPolicy } from "../agent/policy.ts";
@@ -119,30 +119,33 @@ async function enforced(
 
 async function openFilter(shared: Shared, cleanup: AsyncDisposableStack): Promise<Filter> {
   const { clock, health, metrics, log } = shared;
-  const { backend, ipv6 } = parametersNow(shared);
+  const { backend, ipv6, flushGuard } = parametersNow(shared);
   const variant = backend === "auto" ? await detectVariant() : backend;
   const tools = ipv6 && kernelFeatures().ipv6
     ? { 4: await findTools(variant, 4), 6: await findTools(variant, 6) }
     : { 4: await findTools(variant, 4) };
+  const tables = flushGuard ? [...tableNames, guardTable] : tableNames;
   if (variant === "legacy") {
-    const load = ([family, of]: [string, Tools]) => loadLegacyTables(of, Number(family) as Family, tableNames);
+    const load = ([family, of]: [string, Tools]) => loadLegacyTables(of, Number(family) as Family, tables);
     await Promise.all(Object.entries(tools).map(load));
   }
   log.info("iptables is used", { variant, families: Object.keys(tools).join(" ") });
   const watch = cleanup.use(variant === "nft" ? watchNft({ ownPrefixes }) : watchLegacy({ clock }));
-  const filter = Filter.start({ tools, watch, clock, random: Math.random, log: log.child("filter"), health, metrics });
-  void filter.ready.then(() => sweepOthers(variant, log));
+  const parts = { tools, tables, watch, clock, health, metrics };
+  const filter = Filter.start({ ...parts, random: Math.random, log: log.child("filter") });
+  void filter.ready.then(() => sweepOthers(variant, flushGuard, log));
   return filter;
 }
 
 /**
  * Once our rules are in force, those that a Felix left in another place go: else they would be enforced for ever, and
- * nobody would change them.
+ * nobody would change them. So does a guard of an earlier process, where it is switched off.
  */
-async function sweepOthers(variant: Variant, log: Logger): Promise<void> {
+async function sweepOthers(variant: Variant, flushGuard: boolean, log: Logger): Promise<void> {
   try {
     const other = variant === "nft" ? "legacy" : "nft";
-    const held = await heldTables(other, ownPrefixes);
+    const guards = flushGuard ? [] : await heldTables(variant, ownPrefixes, guardTable);
+    const held = [...await heldTables(other, ownPrefixes), ...guards];
     const removed = [...await sweepNftTables(felixTables), ...held.map(tableText)];
     for (const table of held) await sweepTable(table, ownPrefixes);
     if (removed.length > 0) log.info("rules of another dataplane are removed", { removed: removed.join(", ") });

@@ -35,6 +35,8 @@ export interface FilterOptions {
   /** Programs for each family that this host filters; none for a family that it does not. */
   tools: Partial<Record<Family, Tools>>;
   watch: TableWatch;
+  /** Tables to write; others are not touched. Default tableNames. */
+  tables?: readonly Table[];
   /** Of netfilter, for the sets; closed with the filter. Default: one of the calling thread's namespace. */
   socket?: RtSocket;
   clock: Clock;
@@ -69,6 +71,8 @@ export interface FilterStatus {
 
 /** The tables that have chains of ours. */
 export const tableNames: readonly Table[] = ["raw", "mangle", "nat", "filter"];
+/** The one beside them that has some where `TortieFlushGuard` asks for it. */
+export const guardTable: Table = "security";
 /** Between two looks for changes of others in the sets, and a sign of life. */
 const heartbeatMs = 1_000;
 /** A flush may wait for others' lock on the tables, and write many; as long as Felix's main loop may be silent. */
@@ -88,6 +92,7 @@ const setsACheck = 500;
 export class Filter implements AsyncDisposable {
   readonly #options: FilterOptions;
   readonly #socket: RtSocket;
+  readonly #tableNames: readonly Table[];
   readonly #tables = new Map<string, IptablesTable>();
   readonly #sets = new Map<Family, IpSets>();
   readonly #waiters: Waiters;
@@ -117,10 +122,11 @@ export class Filter implements AsyncDisposable {
     this.#options = options;
     this.#socket = options.socket ?? RtSocket.open(undefined, NETLINK_NETFILTER);
     this.#wake = new Wake(options.clock);
+    this.#tableNames = options.tables ?? tableNames;
     const { tools, watch, clock, random, metrics } = options;
     for (const [key, programs] of Object.entries(tools)) {
       const family = Number(key) as Family;
-      for (const table of tableNames) {
+      for (const table of this.#tableNames) {
         const parts: IptablesOptions = { family, table, tools: programs, ownPrefixes, watch, clock, random, metrics };
         this.#tables.set(`${family} ${table}`, new IptablesTable(parts));
       }
@@ -263,7 +269,7 @@ export class Filter implements AsyncDisposable {
 
   #wantHooks({ settings, append }: FilterRules): void {
     for (const s of settings) {
-      for (const table of tableNames) {
+      for (const table of this.#tableNames) {
         this.#tables.get(`${s.family} ${table}`)?.wantHooks(hooks(table, s, append).map((h) => hookOf(h, s.family)));
       }
     }
@@ -383,7 +389,7 @@ export class Filter implements AsyncDisposable {
   /** A family's packets meet its own tables and sets only, so who waits for it need not wait for the other. */
   async #flushFamily(family: Family, applied: number): Promise<Report<string>[]> {
     const sets = this.#sets.get(family)!;
-    const tables = tableNames.map((name) => this.#tables.get(`${family} ${name}`)!);
+    const tables = this.#tableNames.map((name) => this.#tables.get(`${family} ${name}`)!);
     await Promise.all(tables.map((t) => t.look()));
     // While rules change, sets allow nothing that they did not allow before: not to the old rules, not to the new ones.
     const made = await sets.flush(
@@ -425,6 +431,7 @@ export class Filter implements AsyncDisposable {
  * undefined = the chain has none, and everything is dropped.
  */
 function standInOf({ rules }: Chain, table: Table): string[] | undefined {
+  if (table === guardTable) return []; // a guard that the kernel refuses guards nothing, and cuts nothing
   for (const { action } of rules) {
     if (action?.is !== "jump" || !action.chain.startsWith("cali-failsafe-")) continue;
     const replies = "--match conntrack --ctstate RELATED,ESTABLISHED --jump ACCEPT";

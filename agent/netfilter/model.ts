@@ -3,7 +3,7 @@ import type { Decider } from "../calc/verdict.ts";
 import type { Direction, PortRange, Protocol, RuleAction, SetId } from "../desired_policy.ts";
 
 /** The kernel's tables that we write. */
-export type Table = "raw" | "mangle" | "nat" | "filter";
+export type Table = "raw" | "mangle" | "nat" | "filter" | "security";
 
 /** Which end of a packet. */
 export type Side = "source" | "destination";
@@ -136,6 +136,8 @@ export interface NetfilterSettings {
   flowLogs: boolean;
   /** NFLOG, to a group of our own, before everything that drops: while somebody watches. */
   dropLogs: boolean;
+  /** What filter has not judged is dropped behind it. */
+  flushGuard: boolean;
   natPorts?: PortRange;
   natOutgoingAddress?: string;
   natOutgoingInterface?: string;
@@ -170,6 +172,7 @@ export function defaultSettings(family: Family): NetfilterSettings {
     logPrefix: "calico-packet",
     flowLogs: false,
     dropLogs: false,
+    flushGuard: false,
     natExcludesHosts: false,
     serviceLoops: "drop",
   };

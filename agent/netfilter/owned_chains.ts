@@ -71,7 +71,7 @@ export class OwnedChains {
   ownersOf(name: string): Set<string> {
     const found = new Set<string>();
     for (const family of [4, 6] as const) {
-      for (const table of ["raw", "mangle", "nat", "filter"] as const) {
+      for (const table of ["raw", "mangle", "nat", "filter", "security"] as const) {
         for (const owner of this.#chains.get(keyOf({ family, table }, name))?.owners ?? []) found.add(owner);
       }
     }

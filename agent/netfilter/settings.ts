@@ -54,6 +54,8 @@ export interface FilterParameters {
   floatingIps: boolean;
   /** Tracked flows that policy denies are ended. */
   cutDeniedFlows: boolean;
+  /** Workloads' packets that the filter table has not judged are dropped: one that somebody flushed opens nothing. */
+  flushGuard: boolean;
   interfaceExclude: readonly string[];
   /** Endpoints may send from the networks that they are allowed to. */
   sourceSpoofing: boolean;
@@ -129,6 +131,7 @@ const rows: { [K in keyof FilterParameters]: Row<FilterParameters[K]> } = {
   ipv6: ["ipv6Support", flag, true],
   floatingIps: ["floatingIPs", enabled, false],
   cutDeniedFlows: ["tortieCutDeniedFlows", flag, false],
+  flushGuard: ["tortieFlushGuard", flag, false],
   interfaceExclude: ["interfaceExclude", namePatterns, ["^kube-ipvs0$"]],
   sourceSpoofing: ["workloadSourceSpoofing", spoofing, false],
   wireguard4: ["wireguardEnabled", flag, false],
@@ -192,5 +195,7 @@ export function settingsOf(p: FilterParameters, family: Family, tunnels: TunnelF
     natOutgoingInterface: p.natInterface,
     natExcludesHosts: p.natExclusions === "ippoolsandhostips",
     serviceLoops: p.serviceLoops,
+    // Appended behind the host's own rules ours do not see what those accept.
+    flushGuard: p.flushGuard && p.insertMode === "insert",
   };
 }

@@ -45,20 +45,27 @@ export function hooks(table: Table, settings: NetfilterSettings, appendAll = fal
         append: true,
         rules: forwardEnd(settings),
       }];
+    case "security":
+      return settings.flushGuard ? [into("INPUT", false), into("FORWARD", false)] : [];
   }
 }
 
-/** Last in FORWARD: accepts what policy allowed; the rest is marked as forwarded for mangle POSTROUTING. */
-export function forwardEnd({ marks }: NetfilterSettings): NetRule[] {
+/**
+ * Last in FORWARD: accepts what policy allowed; the rest is marked as forwarded for mangle POSTROUTING. Where there is a
+ * guard, a workload's packet that comes here without a mark has not met policy, and is left to it.
+ */
+export function forwardEnd({ marks, flushGuard, interfacePrefixes }: NetfilterSettings): NetRule[] {
+  const ofWorkloads = flushGuard ? interfacePrefixes.flatMap((p) => [fromWorkload(p), toWorkload(p)]) : [];
   return [
     line([markSet(marks.accept)], { is: "accept" }, "Policy explicitly accepted packet."),
+    ...ofWorkloads.map((way) => line([way], { is: "return" })),
     line([], setMark(marks.accept)),
   ];
 }
 
 /** The chains of a table that are always the same. Source: Calico's felix/rules/static.go. */
 export function staticChains(table: Table, settings: NetfilterSettings): Chain[] {
-  return { raw, mangle, nat, filter }[table](settings);
+  return { raw, mangle, nat, filter, security }[table](settings);
 }
 
 const toWorkload = (p: string): Match => ({ is: "interface", direction: "out", name: `${p}+` });
@@ -246,6 +253,32 @@ function filter(s: NetfilterSettings): Chain[] {
   ];
 }
 
+/**
+ * DIFFERS: behind filter's rules, and only where `TortieFlushGuard` asks for it: a workload's packet that begins a flow and
+ * that filter has not marked as accepted does not pass. So somebody who flushes the filter table opens nothing.
+ */
+function security(s: NetfilterSettings): Chain[] {
+  if (!s.flushGuard) return [];
+  const unjudged: Match[] = [
+    { is: "connection", states: ["RELATED", "ESTABLISHED"], not: true },
+    markClear(s.marks.accept),
+  ];
+  const dropped = (way: Match) => line([way, ...unjudged], { is: "drop" }, "Not judged by policy");
+  return [
+    {
+      name: "cali-FORWARD",
+      rules: s.interfacePrefixes.flatMap((p) => [dropped(fromWorkload(p)), dropped(toWorkload(p))]),
+    },
+    {
+      name: "cali-INPUT",
+      rules: [
+        ...discoveryFromWorkloads(s, { is: "return" }),
+        ...s.interfacePrefixes.map((p) => dropped(fromWorkload(p))),
+      ],
+    },
+  ];
+}
+
 function tunnelsIn(s: NetfilterSettings): NetRule[] {
   const allow: Action = { is: s.filterAllow };
   const toUs: Match = { is: "local", side: "destination" };
@@ -294,11 +327,15 @@ function tunnelsOut(s: NetfilterSettings): NetRule[] {
   return rules;
 }
 
+/** Multicast listeners, router solicitation and neighbour discovery. */
+function discoveryFromWorkloads({ family }: NetfilterSettings, action: Action): NetRule[] {
+  const types = family === 6 ? [130, 131, 132, 133, 135, 136] : [];
+  return types.map((type) => line([{ is: "protocol", protocol: 58 }, { is: "icmp", type }], action));
+}
+
 function workloadToHost(s: NetfilterSettings): NetRule[] {
-  // Multicast listeners, router solicitation and neighbour discovery.
-  const discovery = s.family === 6 ? [130, 131, 132, 133, 135, 136] : [];
   return [
-    ...discovery.map((type) => line([{ is: "protocol", protocol: 58 }, { is: "icmp", type }], { is: s.filterAllow })),
+    ...discoveryFromWorkloads(s, { is: s.filterAllow }),
     line([], jump("cali-from-wl-dispatch")),
     line([], { is: s.endpointToHost }, "Configured DefaultEndpointToHostAction"),
   ];

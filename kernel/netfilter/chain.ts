@@ -4,7 +4,7 @@ import type { Family } from "../../lib/ip.ts";
 export type Variant = "legacy" | "nft";
 
 /** The tables that we write. */
-export type TableName = "raw" | "mangle" | "nat" | "filter";
+export type TableName = "raw" | "mangle" | "nat" | "filter" | "security";
 
 /** A table of one family: `4 filter`. */
 export type TableKey = `${Family} ${TableName}`;

@@ -19,7 +19,7 @@ const MSG_DONTWAIT = 0x40;
 const POLLIN = 1;
 /** Chains of the kernel, in which our hooks are. */
 const kernelChains = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
-const names: readonly TableName[] = ["raw", "mangle", "nat", "filter"];
+const names: readonly TableName[] = ["raw", "mangle", "nat", "filter", "security"];
 
 /** How the tables of the nft variant are watched. */
 export interface NftWatchOptions {

@@ -5,7 +5,7 @@ import { run } from "../../lib/process.ts";
 import type { TableName, Variant } from "./chain.ts";
 import { IptablesTable, type Tools } from "./iptables.ts";
 import type { TableWatch } from "./table_watch.ts";
-import { findTools, hasLegacyTables } from "./variant.ts";
+import { findTools, hasLegacyTables, legacyTables } from "./variant.ts";
 
 /**
  * Tables of nftables in which Calico's Felix keeps what it enforces when it does not use iptables; the last one it makes
@@ -13,7 +13,7 @@ import { findTools, hasLegacyTables } from "./variant.ts";
  */
 export const felixTables: readonly string[] = ["ip calico", "ip6 calico", "arp calico-arp"];
 
-const tables: readonly TableName[] = ["raw", "mangle", "nat", "filter"];
+const tables: readonly TableName[] = ["raw", "mangle", "nat", "filter", "security"];
 
 /**
  * Deletes those of the tables ("ip calico") that there are. In two transactions: first no packet is led into them any more.
@@ -50,13 +50,20 @@ export interface HeldTable {
   tools: Tools;
 }
 
-/** The tables of a variant that hold chains of ours, or rules that lead to such. Nothing is loaded or made to look. */
-export async function heldTables(variant: Variant, ownPrefixes: readonly string[]): Promise<HeldTable[]> {
+/**
+ * The tables of a variant that hold chains of ours, or rules that lead to such. Nothing is loaded or made to look.
+ * @param only one table to look at; default all.
+ */
+export async function heldTables(
+  variant: Variant,
+  ownPrefixes: readonly string[],
+  only?: TableName,
+): Promise<HeldTable[]> {
   const held: HeldTable[] = [];
   for (const family of [4, 6] as const) {
     const tools = await toolsIfThere(variant, family);
-    if (!tools) continue;
-    const { stdout } = await run(tools.save, [], { maxOutputBytes: 256 << 20 });
+    if (!tools || (only && variant === "legacy" && !legacyTables(family).includes(only))) continue;
+    const { stdout } = await run(tools.save, only ? ["-t", only] : [], { maxOutputBytes: 256 << 20 });
     for (const part of stdout.split(/^(?=\*)/m)) {
       const table = tables.find((t) => part.startsWith(`*${t}\n`));
       if (table && ownPrefixes.some((prefix) => part.includes(prefix))) held.push({ variant, family, table, tools });

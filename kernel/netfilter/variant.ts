@@ -54,13 +54,18 @@ export function hasLegacyTables(family: Family): boolean {
   return isFile(`/proc/net/${family === 4 ? "ip" : "ip6"}_tables_names`);
 }
 
+/** The legacy tables that the kernel has by now. */
+export function legacyTables(family: Family): string[] {
+  const names = `/proc/net/${family === 4 ? "ip" : "ip6"}_tables_names`;
+  return isFile(names) ? Deno.readTextFileSync(names).split("\n") : [];
+}
+
 /**
  * Makes the kernel have the legacy tables: where they are modules, it has none until a program asks for one, and cannot
  * even be asked. Spawns nothing for tables that are there.
  */
 export async function loadLegacyTables(tools: Tools, family: Family, tables: readonly string[]): Promise<void> {
-  const names = `/proc/net/${family === 4 ? "ip" : "ip6"}_tables_names`;
-  const there = isFile(names) ? Deno.readTextFileSync(names).split("\n") : [];
+  const there = legacyTables(family);
   // One that cannot be loaded is told by whoever reads it.
   await Promise.all(tables.filter((t) => !there.includes(t)).map((table) => run(tools.save, ["-t", table])));
 }

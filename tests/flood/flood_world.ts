@@ -36,18 +36,19 @@ export class FloodWorld implements AsyncDisposable {
     readonly agent: AgentWorld,
     readonly variant: Variant,
     readonly outside: Namespace,
+    env: Record<string, string>,
     private readonly stack: AsyncDisposableStack,
   ) {
-    this.#env = { FELIX_IPTABLESBACKEND: variant };
+    this.#env = { ...env, FELIX_IPTABLESBACKEND: variant };
   }
 
-  /** Makes host, agent, policies and the pods a, b and p. */
-  static async make(prefix: string, variant: Variant): Promise<FloodWorld> {
+  /** Makes host, agent, policies and the pods a, b and p. @param env of the agent, beside the variant. */
+  static async make(prefix: string, variant: Variant, env: Record<string, string>): Promise<FloodWorld> {
     const stack = new AsyncDisposableStack();
     try {
       const agent = stack.use(await makeAgentWorld(prefix));
       const outside = stack.use(await makeNamespace(`${prefix}o`));
-      const world = new FloodWorld(agent, variant, outside, stack);
+      const world = new FloodWorld(agent, variant, outside, env, stack);
       await world.#connect();
       await putCluster(agent, nodeName, [
         { name: "p4", cidr: "10.65.0.0/16", blockSize: 26 },

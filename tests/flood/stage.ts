@@ -51,11 +51,11 @@ export class Stage implements AsyncDisposable {
     for (const { name } of flood.flows) this.#passes.set(name, name.startsWith("+"));
   }
 
-  /** @throws Error that names the flows that do not what policy says before anything has happened. */
-  static async set(prefix: string, variant: Variant): Promise<Stage> {
+  /** @param env of the agent, beside the variant. @throws Error that names the flows that do not what policy says before anything has happened. */
+  static async set(prefix: string, variant: Variant, env: Record<string, string> = {}): Promise<Stage> {
     const stack = new AsyncDisposableStack();
     try {
-      const world = stack.use(await FloodWorld.make(prefix, variant));
+      const world = stack.use(await FloodWorld.make(prefix, variant, env));
       const { a, b, p } = Object.fromEntries(world.addresses) as Record<string, string[]>;
       const flows = floodFlows({ a: a!, b: b!, p: p!, host: hostAddress, hostPort });
       const canaries = ["+a>b web", "+outside>b web", "+host>b any", "+outside>p web"];

@@ -304,3 +304,8 @@ export const harmTransitions: Transition[] = [
     harm: true,
   },
 ];
+
+/** Hands that take away what filter decides, or go before it: where filter is guarded, no denied packet passes by it. */
+export const guardedTransitions: Transition[] = harmTransitions
+  .filter(({ name }) => /^our jump|^somebody accepts|^and takes|^iptables -F$|^the filter table/.test(name))
+  .map((t) => ({ ...t, steady: "denied" }));

@@ -21,6 +21,7 @@ export const kernelChains: Record<Table, readonly string[]> = {
   mangle: ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"],
   nat: ["PREROUTING", "OUTPUT", "POSTROUTING"],
   filter: ["INPUT", "FORWARD", "OUTPUT"],
+  security: ["INPUT", "FORWARD", "OUTPUT"],
 };
 const tables = Object.keys(kernelChains) as Table[];
 

@@ -29,6 +29,7 @@ export function stubLines(name: string, stub: number, table: Table, s: Netfilter
     raw: [mark(s.marks.accept), "NOTRACK", "DROP", "ACCEPT"],
     mangle: [mark(s.marks.accept), "DSCP --set-dscp 32", "DROP", "ACCEPT"],
     nat: ["ACCEPT", isSource ? "MASQUERADE" : "RETURN", mark(s.marks.accept), "ACCEPT"],
+    security: ["RETURN", "RETURN", "DROP", "ACCEPT"],
   }[table];
   const lines = actions.flatMap((action, i) => {
     const [source, destination] = stubPorts(stub, i);

@@ -4,6 +4,7 @@ import { mutants, runMutant } from "../flood/mutants.ts";
 import { outcomeHead, outcomeLine, Stage, type Transition } from "../flood/stage.ts";
 import {
   endpointTransitions,
+  guardedTransitions,
   harmTransitions,
   policyTransitions,
   restartTransitions,
@@ -21,29 +22,40 @@ const groups: Record<string, Transition[]> = {
 const only = new RegExp(Deno.env.get("FLOOD_ONLY") ?? "");
 const chosen = Object.entries(groups).filter(([name]) => only.test(name)).flatMap(([, transitions]) => transitions);
 
+// The flood's thread ends by itself; its end is told a moment later.
+const options = { sanitizeOps: false, sanitizeResources: false };
+
+/** Sets a stage, runs the transitions and tells of each. @throws when a packet did what it should not. */
+async function flooded(variant: Variant, transitions: Transition[], env: Record<string, string> = {}): Promise<void> {
+  const began = performance.now();
+  await using stage = await Stage.set("fl", variant, env);
+  console.log(`${variant}: ready after ${((performance.now() - began) / 1000).toFixed(1)} s\n${outcomeHead}`);
+  const wrong: string[] = [];
+  let packets = 0;
+  for (const transition of transitions) {
+    const outcome = await stage.run(transition);
+    packets += outcome.packets;
+    wrong.push(...outcome.wrong.map((why) => `${outcome.name}: ${why}`));
+    console.log([outcomeLine(outcome), ...outcome.wrong].join("\n    "));
+  }
+  await stage.flood.stop();
+  assert.equal(stage.unread(), 0, "the flood did not read all that came out");
+  console.log(`${variant}: ${packets} packets in ${((performance.now() - began) / 1000).toFixed(1)} s`);
+  assert.deepEqual(wrong, []);
+}
+
 for (const variant of ["legacy", "nft"] as const satisfies Variant[]) {
-  Deno.test({
-    name: `${variant}: through every transition no packet passes that policy denies, and none is lost that it allows`,
-    // The flood's thread ends by itself; its end is told a moment later.
-    ...{ sanitizeOps: false, sanitizeResources: false },
-    fn: async () => {
-      const began = performance.now();
-      await using stage = await Stage.set("fl", variant);
-      console.log(`${variant}: ready after ${((performance.now() - began) / 1000).toFixed(1)} s\n${outcomeHead}`);
-      const wrong: string[] = [];
-      let packets = 0;
-      for (const transition of chosen) {
-        const outcome = await stage.run(transition);
-        packets += outcome.packets;
-        wrong.push(...outcome.wrong.map((why) => `${outcome.name}: ${why}`));
-        console.log([outcomeLine(outcome), ...outcome.wrong].join("\n    "));
-      }
-      await stage.flood.stop();
-      assert.equal(stage.unread(), 0, "the flood did not read all that came out");
-      console.log(`${variant}: ${packets} packets in ${((performance.now() - began) / 1000).toFixed(1)} s`);
-      assert.deepEqual(wrong, []);
-    },
-  });
+  Deno.test(
+    `${variant}: through every transition no packet passes that policy denies, and none is lost that it allows`,
+    options,
+    () => flooded(variant, chosen),
+  );
+
+  Deno.test(
+    `${variant}: where filter is guarded nothing passes that policy denies while somebody flushes it or goes before it`,
+    options,
+    () => flooded(variant, guardedTransitions, { TORTIE_FLUSH_GUARD: "true" }),
+  );
 }
 
 Deno.test({
