@@ -8,6 +8,8 @@ export interface PodPlan {
   namespace: string;
   name: string;
   uid: string;
+  /** A port of the host that the runtime tells CNI to map to port 80. */
+  hostPort?: number;
 }
 
 /** A pod that runs. */
@@ -83,8 +85,10 @@ export function runtimeOf(host: Host, process: HostProcess, cri: Cri, cgroup: st
     ...{ process, cri },
     async runPod(plan) {
       await networkReady(host, cri);
+      const { namespace, name, uid, hostPort } = plan;
       const sandbox = {
-        metadata: { ...plan, attempt: 0 },
+        metadata: { namespace, name, uid, attempt: 0 },
+        port_mappings: hostPort ? [{ protocol: 0, container_port: 80, host_port: hostPort }] : [],
         hostname: plan.name,
         linux: { cgroup_parent: `/${cgroup}` },
         labels: { "io.kubernetes.pod.name": plan.name, "io.kubernetes.pod.namespace": plan.namespace },

@@ -140,7 +140,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     kubectl: (words, stdin) =>
       runOk("nsenter", [`--net=/run/netns/${netns}`, `${folder}/kubectl`, "--kubeconfig", admin, ...words], {
         ...(stdin === undefined ? {} : { stdin }),
-        timeoutMs: 60_000,
+        timeoutMs: 110_000,
       }),
     async kubeconfigFor(user, group) {
       const { certFile, keyFile } = await authority.issue(user, [], group);

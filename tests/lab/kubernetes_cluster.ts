@@ -1,5 +1,5 @@
 import type { ApiObject } from "./api_objects.ts";
-import { type Pod, type Runtime, startContainerd } from "./containerd.ts";
+import { cniConfDir, type Pod, type Runtime, startContainerd } from "./containerd.ts";
 import { type Etcd, startEtcd } from "./etcd.ts";
 import type { Host, HostProcess } from "./host.ts";
 import { type Lab, makeHosts } from "./hosts.ts";
@@ -16,6 +16,8 @@ export interface PodWish {
   labels: Record<string, string>;
   /** Name of the host. */
   host: string;
+  /** A port of the host that leads to the web server. */
+  hostPort?: number;
 }
 
 /** A pod that has an address. */
@@ -41,8 +43,10 @@ export interface KubernetesCluster extends AsyncDisposable {
   remove(pod: PodWish): Promise<void>;
   /** Changes labels of an object; undefined takes one away. */
   label(kind: "Pod" | "Namespace" | "Node", at: { namespace?: string; name: string }, labels: Labels): Promise<void>;
-  /** Whether a pod gets another's page within a second. */
+  /** Whether a pod gets another's page within half a second. */
   reaches(from: RunningPod, to: RunningPod): Promise<boolean>;
+  /** What answers at a place ("10.96.0.7:80") within half a second: a pod's name. @param from default: the wire, outside. */
+  answers(place: string, from?: RunningPod): Promise<string | undefined>;
   /** Takes all pods from a node, then the node from Kubernetes. */
   drainAndDelete(host: string): Promise<void>;
 }
@@ -70,6 +74,7 @@ export async function makeKubernetesCluster(hosts: number, prefix: string): Prom
         ...{ etcdEndpoint: etcd.endpoint, kubeconfig, env: { CALICO_K8S_NODE_REF: host.name } },
       }),
     );
+    await chainPortmap(host);
     if (kubernetesBinaries) await startKubelet(host, api as unknown as ControlPlane, lab.prefix);
   }
   const first = lab.hosts[0]!;
@@ -85,7 +90,8 @@ export async function makeKubernetesCluster(hosts: number, prefix: string): Prom
     run: (wish) => by.run(wish),
     remove: (pod) => by.remove(pod),
     label: (kind, at, labels) => by.label(kind, at, labels),
-    reaches: (from, to) => reaches(lab, runtimes.get(from.host)!, from, to),
+    reaches: async (from, to) => await answers(lab, runtimes, to.ip, from) === to.name,
+    answers: (place, from) => answers(lab, runtimes, place, from),
     drainAndDelete: (host) => by.drainAndDelete(host),
     [Symbol.asyncDispose]: () => all.disposeAsync(),
   };
@@ -114,12 +120,26 @@ async function installed(host: Host, api: Kubernetes, account: typeof accounts[n
   return `${root}/etc/tortie/kubeconfig`;
 }
 
-async function reaches(lab: Lab, runtime: Runtime, from: RunningPod, to: RunningPod): Promise<boolean> {
-  const host = lab.hosts.find((h) => h.name === from.host)!;
-  const netns = await netnsOf(runtime, from);
-  const words = ["-fsS", "--connect-timeout", "0.5", "--max-time", "2", `http://${to.ip}/hostname`];
-  const { code, stdout } = await host.run("nsenter", [`--net=${netns}`, "curl", ...words]);
-  return code === 0 && stdout.trim() === to.name;
+/** As the installation chains it where the plugin is there. */
+async function chainPortmap(host: Host): Promise<void> {
+  const file = host.path(`${cniConfDir}/10-calico.conflist`);
+  const config = JSON.parse(await Deno.readTextFile(file)) as { plugins: unknown[] };
+  config.plugins.push({ type: "portmap", snat: true, capabilities: { portMappings: true } });
+  await Deno.writeTextFile(file, JSON.stringify(config));
+}
+
+async function answers(
+  lab: Lab,
+  runtimes: Map<string, Runtime>,
+  place: string,
+  from?: RunningPod,
+): Promise<string | undefined> {
+  const words = ["-fsS", "--connect-timeout", "0.5", "--max-time", "2", `http://${place}/hostname`];
+  const host = lab.hosts.find((h) => h.name === from?.host);
+  const { code, stdout } = from && host
+    ? await host.run("nsenter", [`--net=${await netnsOf(runtimes.get(from.host)!, from)}`, "curl", ...words])
+    : await lab.wire.run("curl", words);
+  return code === 0 ? stdout.trim() : undefined;
 }
 
 /** The network namespace of a pod, as its host knows it. */
@@ -141,12 +161,13 @@ async function netnsOf({ cri }: Runtime, pod: PodWish): Promise<string> {
 /** Who does what a cluster does with pods and nodes. */
 type Acting = Pick<KubernetesCluster, "run" | "remove" | "label" | "drainAndDelete">;
 
-const podOf = ({ namespace, name, labels }: PodWish, more: Record<string, unknown>): ApiObject => ({
+const podOf = ({ namespace, name, labels, hostPort }: PodWish, more: Record<string, unknown>): ApiObject => ({
   ...{ apiVersion: "v1", kind: "Pod", metadata: { name, namespace, labels } },
   spec: {
     ...{ terminationGracePeriodSeconds: 1, tolerations: [{ operator: "Exists" }], ...more },
     containers: [{
       ...{ name: "main", image: labImage, imagePullPolicy: "Never" },
+      ...(hostPort ? { ports: [{ containerPort: 80, hostPort }] } : {}),
       command: ["/bin/busybox", "httpd", "-f", "-p", "80", "-h", "/etc"],
     }],
   },
@@ -181,7 +202,7 @@ class ByKubelets implements Acting {
   }
 
   async remove({ namespace, name }: PodWish): Promise<void> {
-    await this.#kubectl(["delete", "pod", "-n", namespace, name, "--wait", "--timeout=50s"]);
+    await this.#kubectl(["delete", "pod", "-n", namespace, name, "--wait", "--timeout=100s"]);
   }
 
   async label(kind: string, { namespace, name }: { namespace?: string; name: string }, labels: Labels): Promise<void> {
@@ -207,7 +228,7 @@ class ByHand implements Acting {
     const object = podOf(wish, { nodeName: wish.host, serviceAccountName: "default" });
     object.metadata.uid = uid;
     await this.#put(object);
-    const pod = await this.runtimes.get(wish.host)!.runPod({ namespace, name, uid });
+    const pod = await this.runtimes.get(wish.host)!.runPod({ namespace, name, uid, hostPort: wish.hostPort });
     await pod.start(["httpd", "-f", "-p", "80", "-h", "/etc"]);
     const ip = pod.addresses[0]!;
     await this.#put({ ...object, status: { phase: "Running", podIP: ip, podIPs: [{ ip }] } });
