@@ -14,12 +14,20 @@ import type { Surroundings } from "./surroundings.ts";
 export interface Document {
   resource: Resource;
   where: string;
+  /** The document's text, and the line of its file that it begins at; absent for what no file holds. */
+  source?: DocumentSource;
+}
+
+/** A part of a file. Lines count from 1. */
+export interface DocumentSource {
+  text: string;
+  line: number;
 }
 
 /** Input that cannot be understood; calicoctl puts its frame around this message. */
 export class InvalidInput extends Error {
-  /** @param hint for people at a terminal: where it is, what was probably meant. */
-  constructor(message: string, readonly hint?: string) {
+  /** @param hint for people at a terminal: where it is, what was probably meant. @param line within the document. */
+  constructor(message: string, readonly hint?: string, readonly line?: number) {
     super(message);
   }
 }
@@ -69,15 +77,30 @@ async function filesOf(path: string, surroundings: Surroundings, recursive: bool
 /** The objects in a text, which may hold several documents between lines that begin with `---`. */
 export async function documentsIn(text: string, file: string): Promise<Document[]> {
   const found: Document[] = [];
-  for (const [i, part] of text.split(/^---.*$/m).entries()) {
-    const where = `${file}, document ${i + 1}`;
-    if (part.length > maxLength) throw new InvalidInput(`${where}: longer than ${maxLength >> 20} MiB`);
-    // DIFFERS: calicoctl refuses a document of comments only, such as a licence above the first separator.
-    if (!/^\s*[^\s#]/m.test(part)) continue;
-    const value = await parseDocument(part, where);
-    found.push(...objectsIn(value).map((object) => ({ resource: toResource(object, where), where })));
+  for (const [i, source] of partsOf(text).entries()) {
+    found.push(...await documentIn(source, `${file}, document ${i + 1}`));
   }
   return found;
+}
+
+/** The documents of a text, each with the line that it begins at. */
+export function partsOf(text: string): DocumentSource[] {
+  let line = 1;
+  return text.split(/^---.*$/m).map((part) => {
+    const source = { text: part, line };
+    line += part.split("\n").length - 1;
+    return source;
+  });
+}
+
+/** The objects of one document. @param where names it in what is thrown. @throws as documentsIn(). */
+export async function documentIn(source: DocumentSource, where: string): Promise<Document[]> {
+  const { text } = source;
+  if (text.length > maxLength) throw new InvalidInput(`${where}: longer than ${maxLength >> 20} MiB`);
+  // DIFFERS: calicoctl refuses a document of comments only, such as a licence above the first separator.
+  if (!/^\s*[^\s#]/m.test(text)) return [];
+  const value = await parseDocument(text, where);
+  return objectsIn(value).map((object) => ({ resource: toResource(object, where), where, source }));
 }
 
 /**
@@ -106,7 +129,7 @@ async function parseDocument(text: string, where: string): Promise<Json> {
     const line = text.slice(0, problem.pos[0]).split("\n").length;
     const duplicate = problem.code === "DUPLICATE_KEY" ? keyAt(text, problem.pos[0]) : undefined;
     const why = duplicate ? `key "${duplicate}" already set in map` : problem.message.split("\n")[0]!;
-    throw new InvalidInput(`error converting YAML to JSON: yaml: line ${line}: ${why} (${where})`);
+    throw new InvalidInput(`error converting YAML to JSON: yaml: line ${line}: ${why} (${where})`, undefined, line);
   }
   return plain(document.toJS({ maxAliasCount: 100 }));
 }

@@ -67,7 +67,10 @@ export async function runNode(parts: NodeParts): Promise<void> {
     dataplaneReady = agent.ready;
     answers.rules = async () => ruleMetrics(await agent.counts());
   }
-  if (roles.agent) loops.push(guardPending({ ...shared, log: log.child("guard") }));
+  if (roles.agent) {
+    loops.push(guardPending({ ...shared, log: log.child("guard") }));
+    loops.push((await import("./policies/policies_part.ts")).runPolicies(shared));
+  }
   if (roles.startUp) loops.push((await import("./startup_part.ts")).runStartUp(shared));
   if (roles.routing) {
     const { startRouting } = await import("./routing_part.ts");

@@ -93,6 +93,7 @@ export const knownSettings: Setting[] = [
   { name: "TORTIE_API_TOKEN_FILE", what: "the API's token, default /var/lib/tortie/api-token" },
   { name: "TORTIE_API_CERT_FILE", what: "certificate of the API's port" },
   { name: "TORTIE_API_KEY_FILE", what: "its key" },
+  { name: "TORTIE_POLICIES_DIR", what: "folder of objects to bring in, default /etc/tortie/policies.d" },
   { name: "TORTIE_CONFIG_FILE", what: "where the settings file lies" },
   { name: "TORTIE_STATE_DIR", what: "folder of state that lasts, default /var/lib/tortie" },
   { name: "TORTIE_RUN_DIR", what: "folder of sockets, default /run/tortie" },
