@@ -18,6 +18,11 @@ export interface MirrorOptions {
   range?: Range;
   /** Where the snapshot file lies; without it every start lists. */
   snapshotFile?: string;
+  /**
+   * True when the snapshot's state may be given out before the datastore has confirmed it, while that does not answer: it
+   * is not in sync then, and what has changed since is told as soon as it is known. Default: never.
+   */
+  mayBeOld?: () => Promise<boolean>;
   /** Time between two writes of the snapshot file. Default 5 minutes. */
   snapshotEveryMs?: number;
   clock: Clock;
@@ -48,6 +53,9 @@ export interface MirrorState {
 
 /** Every key there can be; for catching up, where the last revision may be of a key outside the range. */
 const everything: Range = { start: "\0", end: "\u{10ffff}" };
+
+/** So long after the start the snapshot file is written for the first time. */
+const firstSnapshotMs = 20_000;
 
 /** A snapshot that is further behind is not caught up by its events: a list costs less. */
 const mostToCatchUp = 100_000n;
@@ -110,7 +118,10 @@ export class Mirror implements AsyncDisposable {
     return this.#listsBegun;
   }
 
-  /** Resolves when in sync for the first time; rejects when `signal` is aborted or the mirror ends. */
+  /**
+   * Resolves when there is a state to work with: in sync for the first time, or old (MirrorOptions.mayBeOld). Rejects when
+   * `signal` is aborted or the mirror ends.
+   */
   async ready(signal?: AbortSignal): Promise<void> {
     await orRejected(this.#ready.promise, signal);
   }
@@ -126,7 +137,7 @@ export class Mirror implements AsyncDisposable {
   }
 
   /**
-   * A consumer of its own, any number at a time. The first batch, when the mirror is in sync, holds everything; each later
+   * A consumer of its own, any number at a time. The first batch, when the mirror is ready(), holds everything; each later
    * one the last state of every key that changed since, at once when the consumer was idle, else 10 ms after its last.
    * Ends when `signal` is aborted or the mirror is disposed.
    */
@@ -239,10 +250,16 @@ export class Mirror implements AsyncDisposable {
     try {
       const head = await readSnapshot(snapshotFile, this.#range, take);
       if (!head) return;
-      const to = await this.#sameHistory(head, newest);
-      if (to === undefined) return;
+      let isOld = false;
+      const to = await this.#sameHistory(head, newest, async () => {
+        if (!isOld && await this.#options.mayBeOld?.()) isOld = this.#useOld(values, head.revision);
+      });
+      if (to === undefined) {
+        this.#restored = isOld;
+        return;
+      }
       this.#clusterId = head.clusterId;
-      this.#replica.replace(values, head.revision, false);
+      if (!isOld) this.#replica.replace(values, head.revision, false);
       if (to > head.revision) await this.#follow(everything, to);
     } catch (error) {
       if (this.#stop.signal.aborted) return;
@@ -258,11 +275,31 @@ export class Mirror implements AsyncDisposable {
     this.#inSync();
   }
 
-  /** The datastore's newest revision, when the snapshot is an earlier state of it and near enough; else undefined. */
-  async #sameHistory(head: { clusterId: string; revision: bigint }, newest?: KeyValue): Promise<bigint | undefined> {
+  /** Gives out a state that the datastore has not confirmed. */
+  #useOld(values: Folders, revision: bigint): true {
+    this.#replica.replace(values, revision, false);
+    const why = `the datastore does not answer; what was known at revision ${revision} is in force`;
+    this.#options.log.warn("datastore does not answer, the last known state is in force", {
+      revision,
+      keys: this.size,
+    });
+    this.#state = { inSync: false, why, connected: false };
+    this.#ready.resolve();
+    return true;
+  }
+
+  /**
+   * The datastore's newest revision, when the snapshot is an earlier state of it and near enough; else undefined.
+   * @param onAway called each time that the datastore does not answer.
+   */
+  async #sameHistory(
+    head: { clusterId: string; revision: bigint },
+    newest: KeyValue | undefined,
+    onAway: () => Promise<void>,
+  ): Promise<bigint | undefined> {
     const { log, snapshotFile } = this.#options;
     const signal = this.#stop.signal;
-    const status = await this.#whenThere(() => this.#store.status({ signal }));
+    const status = await this.#whenThere(() => this.#store.status({ signal }), onAway);
     const not = (why: string) => log.warn("snapshot file ignored", { file: snapshotFile, why });
     if (status.clusterId !== head.clusterId) return void not("it is of another cluster");
     if (status.revision < head.revision) return void not("the datastore was restored to an older state");
@@ -271,7 +308,7 @@ export class Mirror implements AsyncDisposable {
     let then: KeyValue | undefined;
     const one = { start: newest.key, end: newest.key + "\0" };
     const at = newest.revision > head.revision ? newest.revision : head.revision;
-    await this.#whenThere(() => this.#store.list(one, ([kv]) => then = kv, { at, signal }));
+    await this.#whenThere(() => this.#store.list(one, ([kv]) => then = kv, { at, signal }), onAway);
     if (then?.revision !== newest.revision || then.value !== newest.value) {
       return void not("the datastore's history differs");
     }
@@ -279,13 +316,14 @@ export class Mirror implements AsyncDisposable {
   }
 
   /** Repeats a read until the datastore answers. */
-  async #whenThere<T>(read: () => Promise<T>): Promise<T> {
+  async #whenThere<T>(read: () => Promise<T>, onAway: () => Promise<void>): Promise<T> {
     for (;;) {
       try {
         return await read();
       } catch (error) {
         if (!isProblem(error)) throw error;
         this.#lost(error);
+        await onAway();
         await this.#backoff.wait(this.#stop.signal);
       }
     }
@@ -335,8 +373,13 @@ export class Mirror implements AsyncDisposable {
   async #writeSnapshots(): Promise<void> {
     const { clock, snapshotFile, snapshotEveryMs = 300_000 } = this.#options;
     if (snapshotFile === undefined) return;
-    while (!this.#stop.signal.aborted) {
-      await clock.sleep(snapshotEveryMs, this.#stop.signal).catch(() => {}); // stopped: the last write is dispose's
+    // The first one soon: a power cut must not find a new host without.
+    for (
+      let waitMs = Math.min(firstSnapshotMs, snapshotEveryMs);
+      !this.#stop.signal.aborted;
+      waitMs = snapshotEveryMs
+    ) {
+      await clock.sleep(waitMs, this.#stop.signal).catch(() => {}); // stopped: the last write is dispose's
       if (!this.#stop.signal.aborted) await this.#writeSnapshot();
     }
   }

@@ -29,6 +29,8 @@ import { keepWireguardKeys } from "./wireguard_part.ts";
 /** A running agent. */
 export interface AgentPart {
   loops: Promise<void>[];
+  /** Resolves when the first rules are in the kernel; rejects when they cannot be. */
+  closed: Promise<void>;
   /** Resolves when the kernel first has everything that the datastore asks for. */
   ready: Promise<void>;
   /** See PolicyPart. */
@@ -99,6 +101,7 @@ export async function startAgent(shared: Shared, cleanup: AsyncDisposableStack):
       ...[keepTunnelAddresses(shared, allocator), keepWireguardKeys(shared, dataplane), keepKubernetesAccess(shared)],
       keepMemorySmall(shared, ready),
     ],
+    closed: policy.ready,
     ready,
     counts: () => policy.counts(),
   };

@@ -1,11 +1,13 @@
 import { Health } from "../lib/health.ts";
 import { createMetrics, type Metrics } from "../lib/metrics.ts";
 import { nodeName } from "../lib/node_name.ts";
+import { aborted } from "../lib/service.ts";
 import { Refusals } from "../agent/refusals.ts";
 import { openEtcd } from "../datastore/etcd.ts";
 import { Mirror } from "../datastore/mirror.ts";
 import type { HealthParts } from "./health.ts";
-import { ProcessMetrics } from "./process_metrics.ts";
+import { nothingProgrammed, openNetwork } from "./boot_part.ts";
+import { ProcessMetrics } from "../lib/process_metrics.ts";
 import { ruleMetrics } from "./rule_metrics.ts";
 import { followServing, Serving, servingSettings } from "./serving.ts";
 import { datastoreOf } from "./embedded_store.ts";
@@ -45,7 +47,10 @@ export async function runNode(parts: NodeParts): Promise<void> {
   const datastore = datastoreOf({ settings, clock, log: log.child("datastore"), stateDir, runDir });
   const store = cleanup.use(openEtcd(datastore.options, { clock, log: log.child("etcd") }));
   const mirror = cleanup.use(
-    Mirror.start({ store, snapshotFile: `${stateDir}/snapshot`, clock, log: log.child("mirror") }),
+    Mirror.start({
+      ...{ store, snapshotFile: `${stateDir}/snapshot`, clock, log: log.child("mirror") },
+      mayBeOld: async () => roles.agent && await nothingProgrammed(runDir),
+    }),
   );
   const refusals = new Refusals(log.child("agent"), metrics);
   const shared: Shared = { ...parts, signal, node, store, mirror, health, metrics, refusals, stateDir, runDir };
@@ -65,6 +70,7 @@ export async function runNode(parts: NodeParts): Promise<void> {
     const agent = await startAgent(shared, cleanup);
     loops.push(...agent.loops);
     dataplaneReady = agent.ready;
+    loops.push(openNetwork(shared, agent.closed));
     answers.rules = async () => ruleMetrics(await agent.counts());
   }
   if (roles.agent) {
@@ -80,7 +86,7 @@ export async function runNode(parts: NodeParts): Promise<void> {
   health.report("parts", true);
   log.info("started", { node, roles: Object.entries(roles).filter(([, on]) => on).map(([name]) => name).join(" ") });
   try {
-    await Promise.race([Promise.all(loops), ended(signal)]);
+    await Promise.race([Promise.all(loops), aborted(signal)]);
   } finally {
     stop.abort(new Error("the node process ends"));
     await Promise.allSettled(loops);
@@ -116,10 +122,4 @@ function tellOfLog({ logCounts }: NodeParts, metrics: Metrics): void {
     metrics.add("felix_logs_dropped", logCounts.dropped);
     metrics.add("felix_log_errors", logCounts.errors);
   });
-}
-
-/** Resolves when the signal is aborted. */
-function ended(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve();
-  return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
 }

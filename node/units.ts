@@ -30,16 +30,20 @@ export const units = (paths: UnitPaths): Record<string, string> => ({
  * argv[0] is calico-felix, since Calico's `calicoctl node status` looks for a process of that name. Only what the agent
  * really needs is left open: it enters network namespaces of pods, writes sysctls, loads iptables' modules and may kill a
  * BIRD that lost its socket. The runtime makes code in memory, so write-and-execute stays allowed. It goes before others
- * (Nice): two hundred plugins that start at once wait for it, and would starve it.
+ * (Nice): two hundred plugins that start at once wait for it, and would starve it. At a boot it comes before the network, and
+ * says when its rules are in force (a helper says it, hence NotifyAccess): the last known ones, for no datastore can be
+ * reached yet. Of a host that it knows nothing about it holds up the boot for ten seconds.
  */
 const nodeUnit = ({ binary, environmentFile }: UnitPaths): string =>
   `[Unit]
 Description=tortie node agent: addresses, interfaces and routes of pods
-Wants=network-online.target tortie-store.service
-After=network-online.target tortie-store.service
+Wants=network-pre.target tortie-store.service
+Before=network-pre.target
+After=tortie-store.service
 
 [Service]
-Type=exec
+Type=notify
+NotifyAccess=all
 EnvironmentFile=-${environmentFile}
 Environment=TORTIE_BIRD_STARTED_BY=systemd TORTIE_STORE_STARTED_BY=systemd
 ExecStart=@${binary} calico-felix node
