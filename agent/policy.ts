@@ -27,7 +27,7 @@ import { problemsByObject } from "./settings.ts";
 /** What the policy loop works with. */
 export interface PolicyOptions {
   mirror: Pick<Mirror, "changes">;
-  filter: Pick<Filter, "apply" | "enforced" | "changes" | "status" | "written" | "counters" | "refusesNflog">;
+  filter: Pick<Filter, "apply" | "enforced" | "changes" | "failures" | "written" | "counters" | "refusesNflog">;
   /** This node's name. */
   node: string;
   /** Felix's parameters: FELIX_<PARAMETER>. */
@@ -153,7 +153,7 @@ class PolicyLoop {
     const { filter, refusals, signal } = this.#options;
     for await (const _ of filter.changes(signal)) {
       const now = new Map<string, string>();
-      for (const { where, key, why } of filter.status().failed) {
+      for (const { where, key, why } of filter.failures()) {
         const objects = this.#program.objectsOf(key);
         for (const object of objects.length > 0 ? objects : [where]) now.set(object, `${where}: ${why}`);
       }

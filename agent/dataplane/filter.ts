@@ -241,13 +241,16 @@ export class Filter implements AsyncDisposable {
     return this.#changed.beats(signal);
   }
 
-  /** What is in force. */
+  /** What is not in force and why. */
+  failures(): FilterStatus["failed"] {
+    return [...this.#tables.values(), ...this.#sets.values()].flatMap((part) =>
+      [...part.failed].map(([key, { why }]) => ({ where: `${part.name}: ${key}`, key, why }))
+    );
+  }
+
+  /** What is in force; walks all chains. */
   status(): FilterStatus {
-    const failed: FilterStatus["failed"] = [];
-    const all = [...this.#tables.values(), ...this.#sets.values()];
-    for (const part of all) {
-      for (const [key, { why }] of part.failed) failed.push({ where: `${part.name}: ${key}`, key, why });
-    }
+    const failed = this.failures();
     const sizes = [...this.#tables.values()].map((t) => t.size);
     return {
       inSync: this.#synced && failed.length === 0 && [...this.#tables.values()].every((t) => t.inSync),

@@ -1,5 +1,5 @@
 import { systemClock } from "../../lib/clock.ts";
-import { changes, fill, floors, type Series, size } from "./policy_changes.ts";
+import { answersOfEtcd, changes, fill, floors, type Series, size } from "./policy_changes.ts";
 import { PolicyHost } from "./policy_host.ts";
 import { drift, fullSync, idleShare, type Restart, restart } from "./policy_life.ts";
 import { calculationCosts, kernelCosts } from "./policy_scale.ts";
@@ -57,11 +57,12 @@ async function tellChanges(host: PolicyHost, samples: number): Promise<void> {
   const bare = await floors(host, 30);
   await host.start();
   await systemClock.sleep(afterStartMs);
-  const floor = percentile(bare.at(-1)!.ms, 0.5);
+  const restore = percentile(bare.at(-1)!.ms, 0.5);
+  const etcd = percentile(measured.find(({ what }) => what === answersOfEtcd)!.ms, 0.5);
   const head = ["etcd write -> kernel, ms", "n", "p50", "p90", "p99", "max", "CPU: agent", "programs"];
   console.log(table([
     [...head, "Felix p50 / p99", "target", "p50 : Felix", "p50 : bare"],
-    ...measured.map((s) => [...figures(s), ...beside(s, floor)]),
+    ...measured.map((s) => [...figures(s), ...beside(s, s.what.includes("member") ? etcd : restore)]),
     ...bare.map(figures),
   ]));
   console.log(load());
@@ -72,10 +73,11 @@ function figures({ what, ms: times, cpu }: Series): string[] {
   return [what, `${times.length}`, at(0.5), at(0.9), at(0.99), at(1), ms(cpu?.own ?? NaN), ms(cpu?.children ?? NaN)];
 }
 
+/** @param floor milliseconds of what it cannot do without: a bare restore of both families, or etcd's answer to the write. */
 function beside({ what, ms: times }: Series, floor: number): string[] {
   const goal = goals[what], p50 = percentile(times, 0.5);
   const ratio = goal ? (p50 / goal.p50).toFixed(2) : "";
-  return [goal?.felix ?? "", goal?.target ?? "", ratio, what.includes("member") ? "" : (p50 / floor).toFixed(2)];
+  return [goal?.felix ?? "", goal?.target ?? "", ratio, what === answersOfEtcd ? "" : (p50 / floor).toFixed(2)];
 }
 
 async function tellLife(host: PolicyHost, free: number): Promise<void> {

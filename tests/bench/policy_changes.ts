@@ -29,7 +29,7 @@ export async function changes(host: PolicyHost, samples: number): Promise<Series
   return [
     await ruleChanges(host, eye, samples),
     ...await endpointChanges(host, eye, samples),
-    await memberChanges(host, eye, samples),
+    ...await memberChanges(host, eye, samples),
   ];
 }
 
@@ -65,21 +65,24 @@ async function endpointChanges(host: PolicyHost, eye: KernelEye, samples: number
   return [added, removed];
 }
 
-async function memberChanges(host: PolicyHost, eye: KernelEye, samples: number): Promise<Series> {
+/** Name of the row that tells how long etcd itself took for the writes of the row above it. */
+export const answersOfEtcd = "  etcd's answer to that write";
+
+async function memberChanges(host: PolicyHost, eye: KernelEye, samples: number): Promise<Series[]> {
   const set = await setOf(host, 0);
   // Remote endpoints of the namespace and application that policy 0 lets in.
   const number = (k: number) => 50 * 10 * (k + 1) + 50 * 3;
-  const one = (k: number) => endpoint(number(k), false);
+  const one = (k: number) => endpoint(number(k), false), answers: number[] = [];
   const series = await sampled("one set member added", host, samples, async (k) => {
     const began = performance.now(), member = memberOf(number(k), false);
     if (eye.hasMember(set, member)) throw new Error(`${member} is in ${set} already`);
-    const written = host.put([one(k)]);
+    const written = host.put([one(k)]).then(() => answers.push(performance.now() - began));
     const ms = await seen(`member ${member} in ${set}`, () => eye.hasMember(set, member), began);
     await written;
     return ms;
   });
   await host.remove(Array.from({ length: samples }, (_, k) => one(k)));
-  return series;
+  return [series, { what: answersOfEtcd, ms: answers.slice(2).sort((a, b) => a - b) }];
 }
 
 /** The set that the rule of a policy looks into. */
