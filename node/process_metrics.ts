@@ -1,1 +1,0 @@
-export { ProcessMetrics } from "../lib/process_metrics.ts";
