@@ -134,7 +134,7 @@ export class TestNode implements AsyncDisposable {
     let n = 0;
     const random = { mac: () => `02:00:00:00:${Math.floor(++n / 256)}:${n % 256}`, uuid: () => crypto.randomUUID() };
     const leases = { add: () => Promise.resolve(), remove: () => Promise.resolve(), scan: () => Promise.resolve() };
-    const status = () => ({ inSync: true, endpoints: 0, ports: [] });
+    const status = () => ({ inSync: true, endpoints: 0, interfaces: 0, ports: [] });
     this.lifecycle = new Lifecycle({
       ...{ ...common, node: "n1", mirror: this.mirror, allocator: this.#allocator, wiring, journal, leases, random },
       dataplane: { enforced: () => this.enforced(), status },

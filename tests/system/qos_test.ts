@@ -151,7 +151,7 @@ async function mbitPerS(from: Namespace, address: string, reverse: boolean): Pro
   const words = ["-c", address, "-t", "2", "-J", ...(reverse ? ["-R"] : [])];
   const { stdout } = await from.run("iperf3", words, { timeoutMs: 60_000 });
   const { end, error } = JSON.parse(stdout) as { end: { sum_received?: { bits_per_second: number } }; error?: string };
-  assert.ok(end.sum_received, error);
+  assert.ok(end.sum_received, `${error}`);
   return end.sum_received.bits_per_second / 1e6;
 }
 
