@@ -76,7 +76,7 @@ function memberOf(sync: Sync, parts: CrewParts): Member {
   const log = parts.log.child(sync.name);
   const complaints = new Complaints({ api, clock, log });
   const writer = new Writer({
-    ...{ sync, mirror, resources, log },
+    ...{ sync, mirror, resources, clock, log },
     removeNode: (node) => removeStaleNode({ api, resources, clock, log, random }, node),
     tell: (key, trouble) => complaints.tell(key, trouble),
   });

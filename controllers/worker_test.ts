@@ -46,7 +46,7 @@ function world() {
     },
   };
   const writer = new Writer({
-    ...{ sync: sync as Sync, mirror: seen, resources: new Resources(store, { clock }), log: silentLog },
+    ...{ sync: sync as Sync, mirror: seen, resources: new Resources(store, { clock }), clock, log: silentLog },
     ...{ removeNode: () => Promise.resolve(), tell: () => Promise.resolve() },
   });
   const act = (key: string) => writer.act(key);
@@ -156,6 +156,18 @@ Deno.test("a value that cannot be read is written over in one step", () =>
     const now = (await store.get(a))!;
     ok(now.value.includes('"label":"v"') && /"uid":"[0-9a-f-]{36}"/.test(now.value), now.value);
     equal(now.created, created);
+  }));
+
+Deno.test("what somebody wrote without UID and age is changed, too", () =>
+  play(async ({ store, want, look, doubt, worker }) => {
+    const a = key("kns.a");
+    await store.txn({ compare: [], write: [{ put: a, value: JSON.stringify(profile("kns.a", "old")) }] });
+    await look();
+    want.set(a, profile("kns.a"));
+    await doubt(a);
+    const { metadata, spec } = JSON.parse((await store.get(a))!.value);
+    ok(metadata.uid && metadata.creationTimestamp);
+    deepEqual([spec.labelsToApply, worker.failing().size], [{ label: "v" }, 0]);
   }));
 
 Deno.test("one of two instances works; the other when the first gives up, or its lock is taken away", async () => {

@@ -1,7 +1,9 @@
+import { type Clock, rfc3339 } from "../../lib/clock.ts";
 import type { Logger } from "../../lib/log.ts";
 import { isProblem, messageOf, Problem } from "../../lib/problem.ts";
 import { decodeResource, encodeResource } from "../../datastore/codec.ts";
 import { parseKey } from "../../datastore/keys.ts";
+import type { Resource } from "../../datastore/kind.ts";
 import type { Mirror } from "../../datastore/mirror.ts";
 import type { Resources } from "../../datastore/resources.ts";
 import type { Acted } from "../worker.ts";
@@ -13,6 +15,7 @@ export interface WriterParts {
   sync: Sync;
   mirror: Pick<Mirror, "get">;
   resources: Resources;
+  clock: Clock;
   log: Logger;
   /** Takes a node away with what is about it, unless it is in Kubernetes after all. */
   removeNode(node: { name: string; nameThere: string }): Promise<void>;
@@ -57,10 +60,17 @@ export class Writer {
     const { sync, resources, mirror, log } = this.parts;
     log.debug("step", { controller: sync.name, key, do: step.do });
     if (step.do === "create") await resources.create(step.resource);
-    else if (step.do === "update") await resources.update(step.resource);
+    else if (step.do === "update") await resources.update(this.#identified(step.resource));
     else if (step.do === "overwrite") await this.#overwrite(key, step);
     else if (step.do === "remove node") await this.parts.removeNode(step);
     else await this.#remove(key, mirror.get(key)?.revision);
+  }
+
+  /** Resources refuse to change what has no UID or age; who wrote it by hand need not have known. */
+  #identified({ metadata, ...rest }: Resource): Resource {
+    const uid = metadata.uid || crypto.randomUUID();
+    const creationTimestamp = metadata.creationTimestamp || rfc3339(this.parts.clock.now());
+    return { ...rest, metadata: { ...metadata, uid, creationTimestamp } };
   }
 
   /** Deletes what was looked at; what is gone is fine. */
