@@ -32,7 +32,9 @@ async function proxy(host: Host, lab: KubernetesCluster, pod: string): Promise<H
 
 /** Rules whose words match, of both variants, in order. */
 async function rules(host: Host, of: RegExp): Promise<string[]> {
-  const all = await Promise.all(["nft", "legacy"].map((v) => host.runOk(`iptables-${v}-save`, [])));
+  // The order in which tables are shown changes.
+  const tables = ["raw", "mangle", "nat", "filter"].flatMap((t) => [["nft", t], ["legacy", t]] as const);
+  const all = await Promise.all(tables.map(([v, table]) => host.runOk(`iptables-${v}-save`, ["-t", table])));
   const lines = all.join("\n").split("\n").filter((line) => line.startsWith("-A") && of.test(line));
   return lines.filter((line) => !/CANARY/.test(line));
 }
