@@ -1,4 +1,3 @@
-import { request } from "node:http";
 import { isObject, type Json, parseJson } from "../lib/json64.ts";
 import { messageOf, Problem } from "../lib/problem.ts";
 import { NoAnswer, unixRequest } from "../lib/unix_http.ts";
@@ -37,37 +36,51 @@ const isNobody = (error: unknown): boolean =>
   error instanceof Deno.errors.PermissionDenied;
 
 async function* lines(path: string, target: string, signal: AbortSignal): AsyncGenerator<string> {
-  const answered = Promise.withResolvers<import("node:http").IncomingMessage>();
-  const call = request({ socketPath: path, path: target, headers: { host: "agent" } }, answered.resolve);
-  call.on("error", answered.reject);
-  const stop = () => call.destroy();
+  let connection: Deno.Conn | undefined;
+  const stop = () => connection?.close();
   signal.addEventListener("abort", stop, { once: true });
-  call.end();
   try {
-    const answer = await answered.promise;
-    const ok = answer.statusCode === 200;
-    let rest = "";
-    for await (const part of answer.setEncoding("utf8")) {
-      rest += part;
-      if (!ok) continue;
-      const whole = rest.split("\n");
-      rest = whole.pop()!;
-      yield* whole;
-    }
-    if (!ok) throw refused(answer.statusCode ?? 0, rest, path);
+    connection = await Deno.connect({ transport: "unix", path });
+    // To HTTP/1.0 a server answers without chunks, and its end is the connection's.
+    await connection.write(new TextEncoder().encode(`GET ${target} HTTP/1.0\r\nHost: agent\r\n\r\n`));
+    yield* bodyLines(connection.readable, path);
   } catch (error) {
     if (signal.aborted) return;
     if (error instanceof Problem) throw error;
     const todo = "It is answered where tortie node or tortie agent runs, to root";
-    throw new Problem({
-      code: "unavailable",
-      what: `no agent answers on this host: ${messageOf(error)}`,
-      where: path,
-      todo,
-    });
+    const what = `no agent answers on this host: ${messageOf(error)}`;
+    throw new Problem({ code: "unavailable", what, where: path, todo });
   } finally {
     signal.removeEventListener("abort", stop);
-    call.destroy();
+    if (!signal.aborted) closeQuietly(connection);
+  }
+}
+
+/** The body's lines as they come. @throws Problem with the agent's words when the status is not 200. */
+async function* bodyLines(bytes: ReadableStream<Uint8Array<ArrayBuffer>>, path: string): AsyncGenerator<string> {
+  let rest = "", status: number | undefined;
+  for await (const part of bytes.pipeThrough(new TextDecoderStream())) {
+    rest += part;
+    if (status === undefined) {
+      const end = rest.indexOf("\r\n\r\n");
+      if (end < 0) continue;
+      status = Number(/^HTTP\/1\.[01] (\d{3})/.exec(rest)?.[1] ?? 0);
+      rest = rest.slice(end + 4);
+    }
+    if (status !== 200) continue;
+    const whole = rest.split("\n");
+    rest = whole.pop()!;
+    yield* whole;
+  }
+  if (status !== 200) throw refused(status ?? 0, rest, path);
+}
+
+/** At the end of its stream a connection is closed already. */
+function closeQuietly(connection: Deno.Conn | undefined): void {
+  try {
+    connection?.close();
+  } catch (error) {
+    if (!(error instanceof Deno.errors.BadResource)) throw error;
   }
 }
 
