@@ -20,6 +20,8 @@ export interface EtcdOptions {
   netns?: string;
   /** Which program: etcd, or `tortie store`. Default: TORTIE_LAB_DATASTORE, else etcd. With TLS or auth always etcd. */
   server?: "etcd" | "store";
+  /** More of etcd's own flags: `--quota-backend-bytes=4194304`. */
+  flags?: string[];
   /** Lives on when this process ends. Default false: the kernel kills it with its parent. */
   outlive?: boolean;
 }
@@ -199,6 +201,7 @@ class EtcdServer implements Etcd {
         // One member: short times only make its first election quick.
         ...["--heartbeat-interval", "20", "--election-timeout", "200", "--logger", "zap"],
         ...["--log-outputs", `${this.dataDir}/etcd.log`, "--max-txn-ops", "128"],
+        ...this.#options.flags ?? [],
         ...(this.#server
           ? [
             ...["--cert-file", this.#server.certFile, "--key-file", this.#server.keyFile],

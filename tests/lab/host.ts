@@ -168,6 +168,8 @@ async function startProcess(
   const pid = isEnded ? -1 : await wait(`${name} on ${plan.name} to start`, () => isEnded ? -1 : childOf(child.pid));
   const signal = (s: Deno.Signal) => {
     if (!isEnded && pid > 0) Deno.kill(pid, s);
+    // nsenter stops itself with what it started, and would not see its end.
+    if (!isEnded && s === "SIGCONT") Deno.kill(child.pid, s);
   };
   return {
     ...{ pid, logFile, ended, signal },

@@ -51,11 +51,13 @@ function outOf(
   return link && { device: link.name, mtuBytes: best!.mtuBytes ?? link.mtuBytes };
 }
 
-/** Whether one of three echo requests that may not be split is answered. @param bytes of the whole packet. */
+/**
+ * Whether one of three echo requests that may not be split is answered, or somebody on the way says that they are too
+ * large: then senders learn it, and nothing hangs. @param bytes of the whole packet.
+ */
 async function ping(ip: Ip, bytes: number): Promise<boolean> {
   const words = [
     "-n",
-    "-q",
     "-c",
     "3",
     "-i",
@@ -69,8 +71,8 @@ async function ping(ip: Ip, bytes: number): Promise<boolean> {
     formatIp(ip),
   ];
   try {
-    const { stdout } = await run("ping", words, { timeoutMs: 10_000 });
-    return Number(/(\d+) received/.exec(stdout)?.[1] ?? 0) > 0;
+    const { stdout, stderr } = await run("ping", words, { timeoutMs: 10_000 });
+    return Number(/(\d+) received/.exec(stdout)?.[1] ?? 0) > 0 || /frag needed|too (long|big)/i.test(stdout + stderr);
   } catch (error) {
     if (isProblem(error, "unavailable")) return false;
     throw error;
