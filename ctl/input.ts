@@ -26,8 +26,8 @@ export interface DocumentSource {
 
 /** Input that cannot be understood; calicoctl puts its frame around this message. */
 export class InvalidInput extends Error {
-  /** @param hint for people at a terminal: where it is, what was probably meant. @param line within the document. */
-  constructor(message: string, readonly hint?: string, readonly line?: number) {
+  /** @param hint for people at a terminal: where it is, what was probably meant. @param at line or field, in the document. */
+  constructor(message: string, readonly hint?: string, readonly at: { line?: number; field?: string } = {}) {
     super(message);
   }
 }
@@ -129,7 +129,7 @@ async function parseDocument(text: string, where: string): Promise<Json> {
     const line = text.slice(0, problem.pos[0]).split("\n").length;
     const duplicate = problem.code === "DUPLICATE_KEY" ? keyAt(text, problem.pos[0]) : undefined;
     const why = duplicate ? `key "${duplicate}" already set in map` : problem.message.split("\n")[0]!;
-    throw new InvalidInput(`error converting YAML to JSON: yaml: line ${line}: ${why} (${where})`, undefined, line);
+    throw new InvalidInput(`error converting YAML to JSON: yaml: line ${line}: ${why} (${where})`, undefined, { line });
   }
   return plain(document.toJS({ maxAliasCount: 100 }));
 }
@@ -195,7 +195,7 @@ function readChecked(kind: Kind, value: Json, where: string): Resource {
     if (isObject(value)) spellOut(metadataFields, value.metadata);
     const read = readResource(kind, value);
     if (typeof read !== "string") return read;
-    throw new InvalidInput(`${where}: ${kind.kind}: ${read}`);
+    throw new InvalidInput(`${where}: ${kind.kind}: ${read}`, undefined, { field: read.split(": ")[0] });
   } catch (error) {
     throw error instanceof InvalidInput ? error : new InvalidInput(`${where}: ${messageOf(error)}`);
   }

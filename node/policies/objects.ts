@@ -66,13 +66,17 @@ export async function faultOf(
   error: unknown,
   { file, document, source }: { file: string } & Pick<FileObject, "document" | "source">,
 ): Promise<Fault> {
-  const at = (line: number | undefined) => source.line + (line ?? firstLine(source.text)) - 1;
-  if (error instanceof InvalidInput) return { file, document, line: at(error.line), why: error.message };
+  const at = async (field: string | undefined, line?: number) => {
+    const within = line ?? (field === undefined ? undefined : await lineOfField(source.text, field));
+    return { file, document, line: source.line + (within ?? firstLine(source.text)) - 1 };
+  };
+  if (error instanceof InvalidInput) {
+    return { ...await at(error.at.field, error.at.line), why: error.message.replace(/^document \d+: /, "") };
+  }
   if (!isRefusal(error)) throw error;
-  const field = error.fields?.[0]?.field.replace(/^document \d+: /, "");
-  const hint = error.fields?.[0]?.reason, isUnknown = error.code === "bad-input" && hint;
-  const line = field === undefined ? undefined : await lineOfField(source.text, field);
-  return { file, document, line: at(line), why: isUnknown ? `${error.what}: ${hint}` : error.what };
+  const [first] = error.fields ?? [], hint = error.code === "bad-input" ? first?.reason : undefined;
+  const why = hint ? `${error.what}: ${hint}` : error.what;
+  return { ...await at(first?.field.replace(/^document \d+: /, "")), why };
 }
 
 /** True for what is wrong with an object, and not with the way to the datastore. */

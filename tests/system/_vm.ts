@@ -12,8 +12,8 @@ export interface Vm extends AsyncDisposable {
   readonly tortie: string;
   /** Runs a shell command on it in a new ssh session, as its owner does. */
   ssh(command: string, stdin?: string): Promise<RunResult>;
-  /** Starts one and leaves it; killed by disposing. */
-  session(command: string): Deno.ChildProcess;
+  /** Starts one on a terminal; answers what kills the client, as when a laptop dies. */
+  session(command: string): () => Promise<void>;
   /** Ports of `services` that somebody outside can reach, by IPv4 and, with a 6 before it, by IPv6. */
   scan(): Promise<string[]>;
 }
@@ -37,19 +37,23 @@ export async function makeVm(prefix: string): Promise<Vm> {
   const vm: Vm = {
     ...{ lab, host, tortie },
     ssh: (command, stdin) => run("nsenter", [...outside, command], { stdin, timeoutMs: 60_000 }),
-    session: (command) =>
-      new Deno.Command("nsenter", {
-        args: [...outside.slice(0, 2), "-tt", ...outside.slice(2), command],
-        stdin: "null",
-        stdout: "null",
-        stderr: "null",
-      }).spawn(),
+    session: (command) => startSession([...outside.slice(0, 2), "-tt", ...outside.slice(2), command]),
     scan: () => scan(vm),
     [Symbol.asyncDispose]: () => lab[Symbol.asyncDispose](),
   };
   await wait("sshd to let its owner in", async () => (await vm.ssh("true")).code === 0);
   await wait("all services to listen", async () => (await vm.scan()).length === 8);
   return vm;
+}
+
+function startSession(words: string[]): () => Promise<void> {
+  const child = new Deno.Command("nsenter", { args: words, stdin: "null", stdout: "null", stderr: "null" }).spawn();
+  let isEnded = false;
+  const ended = child.status.then(() => isEnded = true);
+  return async () => {
+    if (!isEnded) child.kill("SIGKILL");
+    await ended;
+  };
 }
 
 async function startServices(host: Host, publicKey: string): Promise<void> {

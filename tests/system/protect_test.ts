@@ -20,6 +20,18 @@ metadata: {name: locked}
 spec: {order: 1, selector: all(), types: [Ingress], ingress: [{action: Deny}]}
 `;
 
+const opening = (name: string, port: number) => `
+${api}
+kind: GlobalNetworkPolicy
+metadata: {name: ${name}}
+spec:
+  order: 1
+  selector: tortie.io/protects == 'h1'
+  types: [Ingress]
+  ingress:
+  - {action: Allow, protocol: TCP, destination: {ports: [${port}]}}
+`;
+
 /** Ports that are open once the scan gives what is awaited, or after the deadline. */
 async function open(vm: Vm, awaited: string[], deadlineMs = 10_000): Promise<string[]> {
   let found: string[] = [];
@@ -59,6 +71,25 @@ Deno.test("a host is protected by one command, and its owner cannot lock himself
     assert.match(stdout, /change \S+ stays/);
     assert.match((await ctl("confirm --list")).stdout, /no change waits/);
   });
+  await t.step(
+    "a file in policies.d opens a port; broken it stays open, and is told with its line; gone it closes",
+    async () => {
+      const file = (name: string, text: string) =>
+        vm.ssh(`mkdir -p /etc/tortie/policies.d && cat > /etc/tortie/policies.d/${name}`, text);
+      const [withDatabase, withBoth] = [[database], [database, cache]].map((more) =>
+        [...wanted, ...more.flatMap((p) => [`${p}`, `6:${p}`])].sort()
+      );
+      await file("db.yaml", opening("db", database));
+      assert.deepEqual(await open(vm, withDatabase!), withDatabase);
+      await file("db.yaml", opening("db", database).replace("ports: [5432]", "ports: [5432, nonsense!]"));
+      await file("cache.yaml", opening("cache", cache));
+      assert.deepEqual(await open(vm, withBoth!), withBoth);
+      const told = async () => (await vm.ssh("cat /run/tortie/node.log")).stdout;
+      await wait("the broken file to be told", async () => /db\.yaml, document 1, line 10: /.test(await told()));
+      await vm.ssh("rm /etc/tortie/policies.d/*.yaml");
+      assert.deepEqual(await open(vm, wanted), wanted);
+    },
+  );
   await t.step("a policy that would cut the session is refused, also where sudo dropped its variable", async () => {
     for (const before of ["", "env -u SSH_CONNECTION "]) {
       const { code, stderr } = await vm.ssh(`${before}tortie ctl apply -f -`, closed);
@@ -69,22 +100,20 @@ Deno.test("a host is protected by one command, and its owner cannot lock himself
   });
   await t.step("locked out on purpose, the operator's processes killed: it heals", async () => {
     await vm.host.runOk("sh", ["-c", `cat > /run/closed.yaml <<'END'\n${closed}\nEND`]);
-    const operator = vm.session("tortie ctl apply -f /run/closed.yaml --confirm 5s; sleep 1000");
+    const endSession = vm.session("tortie ctl apply -f /run/closed.yaml --confirm 5s; sleep 1000");
     assert.deepEqual(await open(vm, []), [], "nobody gets in, the owner neither");
     await vm.host.run("pkill", ["-9", "-f", "apply -f /run/closed.yaml"]);
-    operator.kill("SIGKILL");
-    await operator.status;
+    await endSession();
     assert.deepEqual(await open(vm, wanted, 20_000), wanted);
     assert.match((await ctl("confirm --list")).stdout, /was undone at .*GlobalNetworkPolicy\(locked\)/);
   });
   await t.step(
     "locked out, and operator, agent and datastore killed at once: it heals when they are started again",
     async () => {
-      const operator = vm.session("tortie ctl apply -f /run/closed.yaml --confirm 5s; sleep 1000");
+      const endSession = vm.session("tortie ctl apply -f /run/closed.yaml --confirm 5s; sleep 1000");
       assert.deepEqual(await open(vm, []), []);
       await vm.host.run("pkill", ["-9", "-f", "tortie (ctl|node|store)"]);
-      operator.kill("SIGKILL");
-      await operator.status;
+      await endSession();
       assert.deepEqual(await vm.scan(), [], "what was in force stays in force");
       const env = { TORTIE_DATASTORE: "embedded", CALICO_NETWORKING_BACKEND: "none", NO_DEFAULT_POOLS: "true" };
       await vm.host.start("node-again", vm.tortie, ["node"], env);
