@@ -56,13 +56,14 @@ starts the systemd units, and, last, the CNI configuration. Running it again cha
   --root DIR            install into DIR instead of /, and start nothing
 `;
 
-const uninstallUsage = `usage: tortie uninstall [--dry-run] [--force] [--root DIR]
+const uninstallUsage = `usage: tortie uninstall [--dry-run] [--force] [--keep-pods] [--root DIR]
 
 Stops the units and removes everything that install and a running node leave on this host: CNI configuration, units,
 links, state, pods' interfaces, routes. Files that others changed since are kept and named. IP forwarding stays on, and
 the datastore keeps the node: \`tortie ctl delete node NAME\` removes it.
 
   --dry-run   say what would be done, do nothing
+  --keep-pods leave pods, rules, routes and state, for Calico to take them over: the way back of a migration
   --force     remove changed files too, and go on while an agent runs that systemd does not know
   --root DIR  uninstall from DIR instead of /; nothing but files is touched
 `;
@@ -254,6 +255,7 @@ async function runUninstall(args: string[]): Promise<number> {
       help: { type: "boolean", short: "h" },
       "dry-run": { type: "boolean" },
       force: { type: "boolean" },
+      "keep-pods": { type: "boolean" },
       root: { type: "string" },
     },
   });
@@ -262,6 +264,7 @@ async function runUninstall(args: string[]): Promise<number> {
     root: (values.root ?? "").replace(/\/+$/, ""),
     dryRun: values["dry-run"] ?? false,
     force: values.force ?? false,
+    keepPods: values["keep-pods"] ?? false,
   };
   const { done, kept } = await uninstallHost(options);
   for (const line of done) console.log(options.dryRun ? `would ${line}` : line);

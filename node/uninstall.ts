@@ -25,6 +25,8 @@ export interface UninstallOptions {
   root: string;
   dryRun: boolean;
   force: boolean;
+  /** Only the processes end and the files go: pods, rules, routes and state stay, for Calico to take them over. */
+  keepPods: boolean;
 }
 
 /** What a running node keeps besides what was installed. */
@@ -52,14 +54,16 @@ export async function uninstallHost(options: UninstallOptions): Promise<{ done: 
   };
   if (root === "" && !await hasSystemd() && !options.force) await refuseWhileRunning();
   for (const path of first) await act(`remove ${path}`, () => removeIfThere(root + path));
-  if (root === "") kept.push(...await clearHost(dryRun, done));
+  if (root === "" && options.keepPods) await leaveHost(dryRun, done);
+  else if (root === "") kept.push(...await clearHost(dryRun, done));
   for (const path of plan.remove.filter((p) => !first.includes(p))) {
     await act(`remove ${path}`, () => removeIfThere(root + path));
   }
   for (const [backup, path] of plan.restore) {
     await act(`put back ${path}`, () => Deno.rename(root + backup, root + path));
   }
-  await removeState(root, plan.kept.length > 0, act);
+  if (!options.keepPods) await removeState(root, plan.kept.length > 0, act);
+  else if (plan.kept.length === 0) await act("forget what was installed", () => removeIfThere(root + manifestFile));
   for (const folder of [...manifest.folders].reverse()) if (!dryRun) await removeIfEmpty(root + folder);
   if (root === "" && !dryRun && await hasSystemd()) await forgetUnits();
   return { done, kept };
@@ -103,6 +107,14 @@ async function refuseWhileRunning(): Promise<void> {
   });
 }
 
+/** Ends processes as for an upgrade: what stands in the kernel stays, and peers keep the routes for a graceful restart. */
+async function leaveHost(dryRun: boolean, done: string[]): Promise<void> {
+  done.push("stop tortie and its BIRD, and leave pods, rules and routes as they are");
+  if (dryRun) return;
+  if (await hasSystemd()) await stopUnits(() => endBird(systemClock, "keep"));
+  else await endBird(systemClock, "keep");
+}
+
 /** Ends processes and removes what is in the kernel; answers what had to stay. */
 async function clearHost(dryRun: boolean, done: string[]): Promise<string[]> {
   if (await hasSystemd()) {
@@ -137,12 +149,12 @@ async function clearRules(dryRun: boolean, done: string[]): Promise<string[]> {
   }
 }
 
-/** BIRD tells its peers that it goes, and ends. */
-async function endBird(clock: Clock): Promise<void> {
+/** BIRD ends; with "withdraw" it tells its peers that it goes. */
+async function endBird(clock: Clock, how: "keep" | "withdraw" = "withdraw"): Promise<void> {
   const bird = new Bird({ paths: birdPaths, clock, log: silentLog, startedBy: "systemd" });
   if (await bird.running() === undefined) return;
   try {
-    await bird.stop("withdraw");
+    await bird.stop(how);
   } catch (error) {
     throw new Problem({
       code: "unavailable",

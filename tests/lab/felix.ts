@@ -19,7 +19,7 @@ const healthPort = 9199;
  * @throws with the end of its log when it is not ready within a minute.
  */
 export async function startFelix(
-  world: AgentWorld,
+  world: Pick<AgentWorld, "dir" | "etcd"> & { host: Pick<AgentWorld["host"], "path" | "run"> },
   binary: string,
   node: string,
   env: Record<string, string> = {},
