@@ -28,6 +28,8 @@ const manySetsEveryMs = 500;
 /** Rounds through `ipset restore`: each but the last found something that the kernel refuses. */
 const maxRounds = 40;
 
+const nothingListed: Uint8Array = new Uint8Array();
+
 type Sum = { put: number; removed: number; drift: number };
 
 /**
@@ -50,7 +52,7 @@ export class IpSets {
   #busy = false;
   #checkedMs = -Infinity;
   readonly #turns = new SetTurns();
-  #headers: Uint8Array[] = [];
+  #headers = nothingListed;
   #unread: Failure | undefined;
   #last: Promise<unknown> = Promise.resolve();
   readonly #queued = new Map<SetPhase | undefined, Promise<Report<string>>>();
@@ -130,7 +132,7 @@ export class IpSets {
    * once, a member exchanged for another when its set has its turn. With hundreds of sets it looks twice a second at most.
    * @param headers of listHeaders(): one listing has the sets of both families. @throws Problem "kernel".
    */
-  check(headers?: Uint8Array[]): string[] {
+  check(headers?: Uint8Array): string[] {
     if (this.#doubted || this.#busy) return [];
     const now = this.#now();
     // So that whoever looks before each write does not pay milliseconds for it.
@@ -157,12 +159,12 @@ export class IpSets {
     });
   }
 
-  #checkHeaders(bodies: Uint8Array[]): string[] {
-    if (sameListing(bodies, this.#headers)) return [];
-    this.#headers = bodies;
+  #checkHeaders(listing: Uint8Array): string[] {
+    if (sameListing(listing, this.#headers)) return [];
+    this.#headers = listing;
     const changed: string[] = [];
     const seen = new Set<string>();
-    for (const header of readHeaders(bodies)) {
+    for (const header of readHeaders(listing)) {
       if (!this.#owns(header.name)) continue;
       seen.add(header.name);
       const state = this.#states.get(header.name) ?? this.#add(header.name);
@@ -364,7 +366,7 @@ export class IpSets {
 
   #netlink(states: SetState[], sum: Sum): void {
     if (states.length === 0) return;
-    this.#headers = []; // what others did before may show the very listing that this was
+    this.#headers = nothingListed; // what others did before may show the very listing that this was
     const steps = stepsOf(states, (type) => this.#revision(type));
     const { socket, metrics } = this.#options;
     this.counts.changes += steps.length;
@@ -407,7 +409,7 @@ export class IpSets {
   async #bulk(states: SetState[], sum: Sum): Promise<void> {
     let open = states;
     for (let round = 0; open.length > 0 && round < maxRounds; round++) {
-      this.#headers = [];
+      this.#headers = nothingListed;
       const bulk = new SetBulk(open, this.#options.temporaryPrefix);
       this.#count(bulk.lines);
       const options = { stdin: bulk.text, timeoutMs: 120_000 };

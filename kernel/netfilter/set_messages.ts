@@ -116,18 +116,17 @@ export function newestRevision(socket: RtSocket, type: SetType, family: Family):
  * A listing of all sets of both families without members, as it came: readHeaders() reads it, and to compare two costs
  * far less than to read one. @throws Problem "kernel".
  */
-export function listHeaders(socket: RtSocket): Uint8Array[] {
+export function listHeaders(socket: RtSocket): Uint8Array {
   const flags = attribute(ATTR.flags | NET_BYTEORDER, be32(LIST_HEADER));
   return socket.dumpBytes(request(CMD.list, 0, 4, flags));
 }
 
 /** True when two listings show the same. */
-export const sameListing = (a: Uint8Array[], b: Uint8Array[]): boolean =>
-  a === b || (a.length === b.length && a.every((part, i) => Buffer.compare(part, b[i]!) === 0));
+export const sameListing = (a: Uint8Array, b: Uint8Array): boolean => a === b || Buffer.compare(a, b) === 0;
 
 /** The sets in a listing. */
-export const readHeaders = (listing: Uint8Array[]): SetHeader[] =>
-  listing.flatMap((part) => [...decodeMessages(part)].filter((m) => m.type >> 8 === SUBSYS_IPSET).map(headerOf));
+export const readHeaders = (listing: Uint8Array): SetHeader[] =>
+  [...decodeMessages(listing)].filter((m) => m.type >> 8 === SUBSYS_IPSET).map(headerOf);
 
 function headerOf({ body }: Message): SetHeader {
   const found = attributesOf(body, 4);

@@ -68,6 +68,8 @@ export class RtSocket implements Disposable {
   #busy = false;
   readonly #fd: number;
   readonly #buffer = new Uint8Array(64 * 1024);
+  /** For dumpBytes(). */
+  #room = new Uint8Array(0);
   /** Requests sent that change something; tests hold us to zero at rest. */
   writes = 0;
 
@@ -143,25 +145,28 @@ export class RtSocket implements Disposable {
   }
 
   /**
-   * dump() as it came, for comparing: what each recv() brought, sequence numbers zeroed. Equal bytes = nothing changed;
-   * decodeMessages() reads them. @throws Problem "kernel".
+   * dump() as it came, for comparing: its messages one after another, sequence numbers zeroed. Equal bytes = nothing
+   * changed; decodeMessages() reads them. @throws Problem "kernel".
    */
-  dumpBytes(request: Request): Uint8Array[] {
+  dumpBytes(request: Request): Uint8Array {
     for (let tries = 0; tries < maxDumpTries; tries++) {
       const { bytes, first } = this.#prepare([{ ...request, flags: request.flags | NLM.ROOT_MATCH }], false);
       const sent = libc().send(this.#fd, bytes, BigInt(bytes.length), 0);
       if (Number(sent) < 0) throw broken("netlink dump was not sent", lastError());
-      const parts: Uint8Array[] = [];
-      let changed = false;
+      let changed = false, used = 0;
+      // Some dumps bring a thousand small parts: they go into one piece of memory, which is used again.
       for (let over = false; !over;) {
-        const part = this.#receive();
-        const taken = takeBytes(part, first);
+        if (this.#room.length - used < this.#buffer.length) this.#room = grown(this.#room);
+        const length = this.#receiveInto(this.#room.subarray(used));
+        const taken = takeBytes(this.#room.subarray(used, used + length), first);
         if (!taken) continue;
-        parts.push(part);
+        const end = (used + length + 3) & ~3;
+        this.#room.fill(0, used + length, end);
+        used = end;
         changed ||= taken.changed;
         over = taken.over;
       }
-      if (!changed) return parts;
+      if (!changed) return this.#room.slice(0, used);
     }
     throw broken("netlink dump changed at every try", undefined);
   }
@@ -225,10 +230,15 @@ export class RtSocket implements Disposable {
   }
 
   #receive(): Uint8Array {
-    const n = Number(libc().recv(this.#fd, this.#buffer, BigInt(this.#buffer.length), MSG_DONTWAIT | MSG_TRUNC));
+    return this.#buffer.slice(0, this.#receiveInto(this.#buffer));
+  }
+
+  /** @returns the number of bytes that came. */
+  #receiveInto(buffer: Uint8Array<ArrayBuffer>): number {
+    const n = Number(libc().recv(this.#fd, buffer, BigInt(buffer.length), MSG_DONTWAIT | MSG_TRUNC));
     if (n < 0) throw broken("netlink answer did not come", lastError());
-    if (n > this.#buffer.length) throw broken(`netlink answer of ${n} bytes is too long`, undefined);
-    return this.#buffer.slice(0, n);
+    if (n > buffer.length) throw broken(`netlink answer of ${n} bytes is too long`, undefined);
+    return n;
   }
 
   [Symbol.dispose](): void {
@@ -236,6 +246,12 @@ export class RtSocket implements Disposable {
     this.#closed = true;
     libc().close(this.#fd);
   }
+}
+
+function grown(room: Uint8Array): Uint8Array<ArrayBuffer> {
+  const larger = new Uint8Array(2 * room.length + 128 * 1024);
+  larger.set(room);
+  return larger;
 }
 
 /** A dump while it is read. */
