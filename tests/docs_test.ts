@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { parameterOf } from "../agent/settings.ts";
+import { checkTable } from "../ctl/doctor/examination_text.ts";
+import { checks } from "../ctl/doctor/checks/index.ts";
 import { felixFields } from "../datastore/kinds/felix_configuration.ts";
 import { runOk } from "../lib/process.ts";
 import { idleParameters } from "../node/idle_parameters.ts";
@@ -8,6 +10,16 @@ const root = new URL("..", import.meta.url).pathname;
 
 /** All files but what is made, as paths from the root. */
 const listed = walk("");
+
+Deno.test("docs/doctor.md has the table of all checks of `ctl doctor`", async () => {
+  const path = `${root}docs/doctor.md`, text = await Deno.readTextFile(path);
+  const whole = text.replace(
+    /(<!-- checks: [^\n]*\n)[^]*(?=<!-- end of checks -->)/,
+    `$1${checkTable(checks).replaceAll("$", "$$$$")}\n`,
+  );
+  if (Deno.env.has("UPDATE_GOLDEN")) await Deno.writeTextFile(path, whole);
+  else assert.equal(text, whole);
+});
 
 Deno.test("every export says what it is", async () => {
   const files = listed.filter((f) => f.endsWith(".ts") && !/_test\.ts$|^tests\/cases\/runners\//.test(f));
