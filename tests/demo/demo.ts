@@ -1,6 +1,7 @@
 /**
  * `deno task demo [--mode=bgp|vxlan] [--keep]`: three hosts, six pods, and what an operator would try. Ends with a count of checks; exit
  * code 1 when one failed. `--keep` leaves everything standing and says how to enter it; `--end` takes that away.
+ * `--kubernetes`: two hosts of a Kubernetes cluster, a real one with KUBERNETES_BINARIES.
  * `--mode=ipip|wireguard`: two hosts and what is on the wire between them, in QEMU where the kernel has no such tunnel.
  */
 import { messageOf } from "../../lib/problem.ts";
@@ -9,6 +10,7 @@ import { binary } from "../lab/tortie.ts";
 import { wait } from "../lab/wait.ts";
 import { faults } from "./faults.ts";
 import { endKept, howToEnter } from "./keep.ts";
+import { kubernetesDemo } from "./kubernetes.ts";
 import { birdState, look } from "./looks.ts";
 import { policyMatrix } from "./policy.ts";
 import { Story } from "./story.ts";
@@ -19,12 +21,14 @@ import { tunnelModes } from "./tunnels.ts";
 import { leftovers, makeWorld, type Mode, modes, World } from "./world.ts";
 
 async function main(args: string[]): Promise<number> {
-  const strange = args.find((a) => a !== "--keep" && a !== "--end" && !a.startsWith("--mode="));
+  const strange = args.find((a) => !["--keep", "--end", "--kubernetes"].includes(a) && !a.startsWith("--mode="));
   const said = args.find((a) => a.startsWith("--mode="))?.slice("--mode=".length) ?? "bgp";
   const mode = modes.find((m) => m === said), tunnel = tunnelModes.find((m) => m === said);
   if (strange !== undefined || !(mode ?? tunnel)) {
     const all = [...modes, ...tunnelModes].join("|");
-    console.error(`demo: unknown option ${strange ?? `--mode=${said}`}; there are --mode=${all}, --keep and --end`);
+    console.error(
+      `demo: unknown option ${strange ?? `--mode=${said}`}; there are --mode=${all}, --kubernetes, --keep and --end`,
+    );
     return 2;
   }
   if (Deno.uid() !== 0) {
@@ -33,11 +37,16 @@ async function main(args: string[]): Promise<number> {
   }
   if (args.includes("--end")) return await endKept();
   const keep = args.includes("--keep"), story = new Story();
+  if (keep && args.includes("--kubernetes")) {
+    console.error("demo: --kubernetes cannot be kept");
+    return 2;
+  }
   if (tunnel && keep) {
     console.error("demo: what is shown in QEMU cannot be kept");
     return 2;
   }
   if (!await isBuilt() && !await build(story)) return 1;
+  if (args.includes("--kubernetes")) return await kubernetesDemo(story);
   if (!mode) return await tunnelDemo(tunnel!);
   await tell(story, keep, mode);
   return story.end();
