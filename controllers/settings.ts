@@ -48,7 +48,7 @@ export interface Running {
 }
 
 type Env = (name: string) => string | undefined;
-type Status = KubeControllersConfiguration["status"];
+type Status = NonNullable<KubeControllersConfiguration["status"]>;
 type Controllers = Spec["controllers"];
 
 const minutes = (n: number) => ({ reconcilerPeriod: `${n}m0s` });
