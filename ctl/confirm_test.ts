@@ -76,6 +76,15 @@ Deno.test("a change that would cut the session that makes it is refused, by whic
   ] as const;
   for (const [input, ...args] of attempts) assert.match((await ctl(input, ...args)).text, cut, args.join(" "));
   assert.equal((await ctl("", "label", "hep", "n1-eth0", "host=n2", "--overwrite")).code, 1);
+  const failsafes = {
+    kind: "FelixConfiguration",
+    metadata: { name: "default" },
+    spec: { failsafeInboundHostPorts: [] },
+  };
+  assert.match(
+    (await ctl(yaml(failsafes), "diff", "-f", "-")).text,
+    /203\.0\.113\.254 -> host n1: .*UDP 68.*: ALLOWED -> DENIED/,
+  );
   assert.equal((await ctl("", "delete", "gnp", "web", "--force")).code, 0);
 });
 
@@ -97,6 +106,8 @@ Deno.test("a change that would cut a host from the datastore is refused", async 
   const { code, text } = await ctl(yaml(hostEndpoint, closed), "apply", "-f", "-");
   assert.equal(code, 1);
   assert.match(text, /would cut host n1 from the datastore at http:\/\/198\.51\.100\.1:4001: /);
+  const unreachable = await ctl(yaml(hostEndpoint, closed), "apply", "-f", "-", "--confirm", "60s");
+  assert.match(unreachable.text, /cannot be told of an undo/);
   assert.equal((await ctl(yaml(hostEndpoint, policy()), "apply", "-f", "-")).code, 0);
 });
 
@@ -115,7 +126,9 @@ Deno.test("apply --confirm says what it cuts, and is confirmed, listed, undone b
   assert.equal(has("HostEndpoint", "n1-eth0"), false);
   const second = await ctl(yaml(hostEndpoint, policy(2222)), "apply", "-f", "-", "--confirm", "1m");
   assert.equal(second.code, 0);
-  const third = await ctl(yaml(policy(2222, 80)), "apply", "-f", "-", "--confirm", "60");
+  assert.match((await ctl(yaml(policy(80)), "apply", "-f", "-", "--confirm", "60s")).text, /is not confirmed yet/);
+  const other = { kind: "GlobalNetworkSet", metadata: { name: "s" }, spec: { nets: ["10.0.0.0/8"] } };
+  const third = await ctl(yaml(other), "apply", "-f", "-", "--confirm", "60");
   assert.match((await ctl("", "confirm")).text, /2 changes wait to be confirmed/);
   const ids = [second, third].map(({ text }) => /change (\S+) is/.exec(text)![1]!);
   for (const one of ids) assert.equal((await ctl("", "confirm", one)).text, `change ${one} stays\n`);

@@ -15,6 +15,7 @@ import {
 import type { Store } from "../datastore/store.ts";
 import { badInput, type Call } from "./command.ts";
 import { cutsOf } from "./cut.ts";
+import { cutRefused } from "./cut_guard.ts";
 import type { Document } from "./input.ts";
 import { rehearse } from "./preview.ts";
 import type { Surroundings } from "./surroundings.ts";
@@ -49,6 +50,10 @@ export async function applyPending(
     const { rehearsal, outcome } = await rehearse(call, documents, store);
     if (outcome.errors.length > 0) return report(call, { ...outcome, handled: 0, done: [] }, "apply", "applied");
     const cuts = cutsOf(new World(rehearsal.before), new World(await rehearsal.after()), await call.lifelines());
+    const isolating = call.flags.on("force") ? [] : cuts.filter((c) => c.is === "datastore");
+    if (isolating.length > 0) {
+      throw cutRefused(isolating, "What cannot be reached cannot be told of an undo. Use --force");
+    }
     try {
       const beganMs = surroundings.clock.monotonicMs();
       const by = surroundings.author?.() ?? { user: "", host: "" }, at = rfc3339(surroundings.clock.now());

@@ -15,6 +15,7 @@ export interface Lifelines {
 
 /** A lifeline that a change would cut. */
 export interface Cut {
+  is: "session" | "datastore";
   /** "your own session: ssh from 203.0.113.7 to port 22 of host n1". */
   what: string;
   /** Who would deny it. */
@@ -31,11 +32,11 @@ export function cutsOf(before: World, after: World, { session, datastore }: Life
     ...(session ? sessionQuestions(after, session) : []),
     ...datastore.flatMap((endpoint) => datastoreQuestions(after, endpoint)),
   ];
-  return questions.flatMap(({ what, ask }) => {
+  return questions.flatMap(({ is, what, ask }) => {
     const [a, b] = [before, after].map((world) => answerOf(world, ask));
     const stage = b?.stages.at(-1);
     if (a?.verdict !== "allow" || b?.verdict !== "deny" || !stage) return [];
-    return [{ what, why: `${deciderWords(stage.decider)} (${stage.endpoint ?? `host ${stage.node}`})` }];
+    return [{ is, what, why: `${deciderWords(stage.decider)} (${stage.endpoint ?? `host ${stage.node}`})` }];
   });
 }
 
@@ -49,8 +50,7 @@ function answerOf(world: World, ask: Lifeline["ask"]): Answer | undefined {
   }
 }
 
-interface Lifeline {
-  what: string;
+interface Lifeline extends Pick<Cut, "is" | "what"> {
   ask(world: World): Question;
 }
 
@@ -64,6 +64,7 @@ function sessionQuestions(world: World, session: Session): Lifeline[] {
   const to: Party = { is: "host", node, address: server ?? addressIn(world, node, client) };
   if (to.address === undefined) return [];
   return [{
+    is: "session",
     what: `your own session: ssh from ${formatIp(client)} to port ${serverPort} of host ${node}`,
     ask: (world) => ({
       ...{ from: partiesOf(world, "", client)[0]!, to, family: client.v, protocol: tcp },
@@ -80,6 +81,7 @@ function datastoreQuestions(world: World, endpoint: string): Lifeline[] {
   const address = host === undefined ? undefined : tryParseIp(host);
   if (!address || isLoopback(address)) return [];
   return [...world.nodes.values()].filter((n) => addressIn(world, n.name, address)).map(({ name }) => ({
+    is: "datastore",
     what: `host ${name} from the datastore at ${endpoint}`,
     ask: (world) => ({
       ...{ from: { is: "host", node: name }, to: partiesOf(world, "", address)[0]!, family: address.v },

@@ -76,6 +76,7 @@ export async function commitPending(
   const changes = await rehearsal.changes();
   if (changes.length === 0) return undefined;
   await refuseUnguarded(store);
+  const pending = await refuseOverlap(store, changes);
   const change: Pending = { ...parts, changed: changes.map(formerOf) };
   const lease = await store.lease(parts.seconds, { unattended: true });
   const record = recordKey(parts.id);
@@ -83,7 +84,7 @@ export async function commitPending(
     { put: record, value: writeJson(change as unknown as Json) },
     { put: fuseKey(parts.id), value: "", lease: lease.id },
   ];
-  const also = { compare: [{ key: record, revision: 0n }], write, witness: record };
+  const also = { compare: [{ key: record, revision: 0n }, pending], write, witness: record };
   const revision = await commitRehearsed(store, rehearsal, parts, also);
   if (revision !== undefined) return { change, revision, isOver: false };
   throw new Problem({
@@ -102,6 +103,21 @@ async function refuseUnguarded(store: Store): Promise<void> {
     what: "no tortie node is connected that would undo the change if nobody confirmed it",
     todo: "Start one, or apply without --confirm",
   });
+}
+
+/**
+ * Of two pending changes of one object the second would be undone to the first, whatever became of that one.
+ * @returns that no other change became pending meanwhile. @throws Problem "exists".
+ */
+async function refuseOverlap(store: Store, changes: readonly KeyChange[]): Promise<Compare> {
+  const range = prefixRange(pendingPrefix), { revision } = await store.read([range]);
+  for (const { change } of await readPending(store)) {
+    const both = changes.find((c) => change.changed.some((f) => f.key === c.key));
+    if (!both) continue;
+    const what = `change ${change.id} of ${objectAt(both.key)} is not confirmed yet`;
+    throw new Problem({ code: "exists", what, todo: "Confirm or undo it first: tortie ctl confirm --list" });
+  }
+  return { range, unchangedSince: revision };
 }
 
 const formerOf = ({ key, before, after }: KeyChange): Former => ({

@@ -101,6 +101,16 @@ Deno.test("a tier goes with the policy that came with it, and stays when somebod
   }
 });
 
+Deno.test("an object is pending in one change at a time", async () => {
+  const { store, apply, nets } = await makeWorld();
+  const first = await apply(set("a", "10.0.0.0/8"));
+  await assert.rejects(apply(set("a", "10.0.0.0/9")), (e) => isProblem(e, "exists"));
+  await apply(set("b", "10.0.0.0/9"));
+  await confirmPending(store, first!);
+  await apply(set("a", "10.0.0.0/9"));
+  assert.deepEqual(await nets("a"), ["10.0.0.0/9"]);
+});
+
 Deno.test("of all who confirm and undo at once one prevails", async () => {
   const { store, apply, nets } = await makeWorld();
   const found = (await apply(set("a", "10.0.0.0/8")))!;

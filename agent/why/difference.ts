@@ -33,7 +33,7 @@ const mostQuestions = 100_000;
  */
 export function verdictChanges(before: World, after: World): Difference {
   const touched = touchedParties(before, after);
-  const traffic = trafficOf(changedRules(before, after), after);
+  const traffic = trafficOf(changedRules(before, after), after, failsafePorts(touched, [before, after]));
   let peers = [...partiesIn(after), ...outside(before, after)], left = 0;
   if (2 * touched.length * peers.length * traffic.length > mostQuestions) {
     const kept = [...new Map(peers.map((p) => [likeness(after, p), p])).values()];
@@ -143,14 +143,33 @@ function changedRules(before: World, after: World): Rule[] {
   });
 }
 
+/** Ports of touched hosts that are open whatever policies say: a change of settings may take that away. */
+function failsafePorts(touched: readonly Party[], worlds: readonly World[]): Pick<Traffic, "protocol" | "dstPort">[] {
+  const nodes = touched.flatMap((p) => (p.is === "host" ? [p.node] : []));
+  return worlds.flatMap((world) =>
+    nodes.flatMap((node) => {
+      const { failsafeIn, failsafeOut } = world.rules(node, 4).settings;
+      return [...failsafeIn, ...failsafeOut].map((f) => ({ protocol: numberOf(f.protocol), dstPort: f.port }));
+    })
+  );
+}
+
 /** A port that rules do not name, and what the others are called for people. */
 const otherPort = 33333;
 
-/** TCP and UDP to each port that the rules name and to one that they do not, and an echo request, for both versions. */
-export function trafficOf(rules: readonly Rule[], world: World): Traffic[] {
+/**
+ * TCP and UDP to each port that the rules name and to one that they do not, and an echo request, for both versions.
+ * @param more ports to ask for beside those.
+ */
+export function trafficOf(
+  rules: readonly Rule[],
+  world: World,
+  more: readonly Pick<Traffic, "protocol" | "dstPort">[] = [],
+): Traffic[] {
   const ports = new Map([[6, new Set<number>([22])], [17, new Set<number>()]]);
   const protocols = (r: Rule) =>
     (r.protocol === undefined ? [6, 17] : [numberOf(r.protocol)]).filter((p) => ports.has(p));
+  for (const { protocol, dstPort } of more) ports.get(protocol)?.add(dstPort);
   for (const rule of rules) {
     for (const side of [rule.source, rule.destination]) {
       for (const { min, max } of [...side.ports, ...side.notPorts]) {
