@@ -4,6 +4,7 @@ import { Health } from "../lib/health.ts";
 import { type Json, parseJson, writeJson } from "../lib/json64.ts";
 import { silentLog } from "../lib/log.ts";
 import { isObject } from "../lib/json64.ts";
+import type { AgentSocket } from "../agent/agent_socket.ts";
 import { historyKey, readHistory } from "../datastore/history.ts";
 import { resourceKey } from "../datastore/keys.ts";
 import { kinds } from "../datastore/kinds/index.ts";
@@ -15,6 +16,28 @@ import { openApi } from "./openapi.ts";
 const base = "/apis/projectcalico.org/v3";
 const socket: Bindings = { door: { is: "socket" } };
 const port: Bindings = { door: { is: "port", token: "a-token-of-our-own" }, from: "192.0.2.7" };
+
+/** An agent that has dropped one packet. */
+const agent: AgentSocket = {
+  get: () => Promise.resolve(undefined),
+  async *lines() {
+    yield '{"is":"watching","node":"n1"}';
+    yield "";
+    yield writeJson({
+      ...{
+        is: "drop",
+        time: "2026-01-02T03:04:05.678Z",
+        node: "n1",
+        direction: "ingress",
+        decider: { by: "tier", tier: "default" },
+      },
+      ...{ hook: "FORWARD", in: "eth0", out: "cali1", source: "10.1.0.1", destination: "10.1.0.2", protocol: 6 },
+      ...{ sourcePort: 1, destinationPort: 80, flags: ["SYN"], packets: 1 },
+    });
+    yield '{"is":"left out","packets":7}';
+    await Promise.resolve();
+  },
+};
 
 interface World extends AsyncDisposable {
   store: MemoryStore;
@@ -29,6 +52,7 @@ function world(): World {
     ...{ store, clock, random: () => 0, log: silentLog, signal: end.signal, health: new Health(clock), host: "n1" },
     metrics: () => Promise.resolve("felix_x 1\n"),
     sessions: () => Promise.resolve(undefined),
+    agent,
   });
   return {
     store,
@@ -249,11 +273,24 @@ Deno.test("every page comes, with an example of every kind stored", async () => 
       write: [{ put: resourceKey(kind.kind, name, namespace), value: writeJson(kind.example) }],
     });
   }
-  for (const path of ["/", "/endpoints", "/policies", "/reach", "/ipam", "/bgp", "/style.css"]) {
+  for (const path of ["/", "/endpoints", "/policies", "/reach", "/ipam", "/bgp", "/drops", "/style.css", "/drops.js"]) {
     const response = await w.answer(new Request(`http://t${path}`), socket);
     assert.equal(response.status, 200, path);
     assert.ok((await response.text()).length > 200);
   }
+});
+
+Deno.test("drops come as events, in the words of ctl watch drops, and the end is told", async () => {
+  await using w = world();
+  const response = await w.answer(new Request("http://t/drops/events"), socket);
+  const text = await response.text();
+  assert.match(text, /event: state\ndata: "watching what n1 drops"/);
+  assert.match(
+    text,
+    /event: drop\ndata: "03:04:05.678 10\.1\.0\.1 -> 10\.1\.0\.2 TCP 80 SYN: DENIED on n1.*end of tier default/,
+  );
+  assert.match(text, /event: drop\ndata: "7 more packets/);
+  assert.match(text, /event: state\ndata: "the agent ended it"/);
 });
 
 Deno.test("the OpenAPI document says of every kind what its example looks like", () => {

@@ -4,6 +4,7 @@ import { createLog, type Logger, parseLevel, silentLog } from "../lib/log.ts";
 import { createMetrics } from "../lib/metrics.ts";
 import { Problem } from "../lib/problem.ts";
 import { aborted, flagPairs, runService } from "../lib/service.ts";
+import { agentSocket } from "../agent/agent_socket.ts";
 import { openEtcd } from "../datastore/etcd.ts";
 import { storeOptions } from "../datastore/options.ts";
 import { localSessions } from "./sessions.ts";
@@ -71,6 +72,7 @@ async function run(setting: SettingOf, log: Logger, signal: AbortSignal): Promis
   await using _api = await serveApi({
     ...{ store, clock: systemClock, random: Math.random, log, signal, health, host: Deno.hostname() },
     metrics: () => metrics.text(),
+    agent: agentSocket(`${dirs.run}/agent.sock`),
     sessions: () => localSessions(dirs.run, systemClock, silentLog),
   }, settings);
   await aborted(signal);

@@ -2,6 +2,7 @@ import type { Clock } from "../lib/clock.ts";
 import type { Health } from "../lib/health.ts";
 import type { Logger } from "../lib/log.ts";
 import type { Store } from "../datastore/store.ts";
+import type { AgentSocket } from "../agent/agent_socket.ts";
 import type { Session } from "../routing/bird_status.ts";
 
 /** What the API answers from. */
@@ -20,4 +21,6 @@ export interface ApiParts {
   metrics(): Promise<string>;
   /** BGP sessions of this host; undefined when BIRD does not run here. */
   sessions(): Promise<Session[] | undefined>;
+  /** The agent of this host. */
+  agent: AgentSocket;
 }

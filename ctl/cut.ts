@@ -4,7 +4,7 @@ import { type Answer, partiesOf, type Party, pathOf, type Question } from "../ag
 import type { World } from "../agent/why/world.ts";
 import { resourcePrefix } from "../datastore/kind.ts";
 import type { Session } from "./session.ts";
-import { deciderWords } from "./why_text.ts";
+import { deciderWords } from "../agent/why/words.ts";
 
 /** What must not be cut by accident. */
 export interface Lifelines {

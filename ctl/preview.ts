@@ -7,7 +7,7 @@ import { type KeyValue, prefixRange, type Store } from "../datastore/store.ts";
 import { badInput, type Call } from "./command.ts";
 import { newObject } from "./commands/create.ts";
 import { refuseForeign } from "../datastore/foreign.ts";
-import { deciderWords } from "./why_text.ts";
+import { deciderWords } from "../agent/why/words.ts";
 import type { Document } from "./input.ts";
 import { forEach, objectsOf, type Outcome, report } from "./writing.ts";
 

@@ -25,7 +25,7 @@ export function processSurroundings(): Surroundings {
         },
       }),
     node: async () => (await import("./node_view.ts")).nodeView(runDir()),
-    agent: async () => (await import("./agent_socket.ts")).agentSocket(`${runDir()}/agent.sock`),
+    agent: async () => (await import("../agent/agent_socket.ts")).agentSocket(`${runDir()}/agent.sock`),
     host: async () => (await import("./host.ts")).processHost(),
     clock: systemClock,
     uuid: () => crypto.randomUUID(),

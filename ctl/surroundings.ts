@@ -1,4 +1,4 @@
-import type { AgentSocket } from "./agent_socket.ts";
+import type { AgentSocket } from "../agent/agent_socket.ts";
 import type { Host } from "./host.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Author } from "../datastore/history.ts";

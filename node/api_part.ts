@@ -1,5 +1,6 @@
 import { silentLog } from "../lib/log.ts";
 import { messageOf } from "../lib/problem.ts";
+import { agentSocket } from "../agent/agent_socket.ts";
 import { serveApi } from "../api/serve.ts";
 import { localSessions } from "../api/sessions.ts";
 import { apiSettings } from "../api/settings.ts";
@@ -14,6 +15,7 @@ export async function startApi(shared: Shared, cleanup: AsyncDisposableStack): P
     const api = await serveApi({
       ...{ store, clock, random: Math.random, log, signal, health, host: node },
       metrics: () => metrics.text(),
+      agent: agentSocket(`${runDir}/agent.sock`),
       sessions: () => localSessions(runDir, clock, silentLog),
     }, where);
     cleanup.use(api);

@@ -11,6 +11,7 @@ export const menu = [
   ["/reach", "Who reaches whom"],
   ["/ipam", "Addresses"],
   ["/bgp", "BGP"],
+  ["/drops", "Drops"],
 ] as const;
 
 /** A whole page. Nothing is loaded from elsewhere, and the only script is what the page names. */

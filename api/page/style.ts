@@ -32,4 +32,5 @@ code, .mono { font-family: ui-monospace, monospace; font-size: .92em; }
 .block i.used { background: var(--good); } .block i.tunnel { background: #3a6ea8; } .block i.cooling { background: var(--some); }
 .block i.reserved { background: var(--bad); }
 meter { width: 8rem; }
+#drops { white-space: pre-wrap; }
 `;

@@ -3,8 +3,8 @@ import { isProblem, messageOf } from "../../lib/problem.ts";
 import { durationMs } from "../../datastore/duration.ts";
 import type { DropReport } from "../../agent/drops/report.ts";
 import { badInput, type Call, type Command } from "../command.ts";
-import { dropText, type ToldDrop, toldDrop } from "../drop_text.ts";
-import { LiveWorld } from "../live_world.ts";
+import { dropText, type ToldDrop, toldDrop } from "../../agent/drops/words.ts";
+import { LiveWorld } from "../../agent/why/live_world.ts";
 
 /** `watch drops`: what this host drops, while it happens, in the words of `why`. Calico has no such command. */
 export const watchDrops: Command = {

@@ -3,7 +3,7 @@ import { formatIp, parseIp } from "../../lib/ip.ts";
 import type { Drop, DropReport } from "../../agent/drops/report.ts";
 import { dropGroup } from "../../agent/netfilter/drop_logs.ts";
 import type { Stage } from "../../agent/why/node_walk.ts";
-import { agentSocket } from "../../ctl/agent_socket.ts";
+import { agentSocket } from "../../agent/agent_socket.ts";
 import { openNetns } from "../../kernel/netns.ts";
 import { loggedPackets } from "../../kernel/netfilter/nflog.ts";
 import { wait } from "../lab/wait.ts";

@@ -1,10 +1,10 @@
-import { tryParseIp } from "../lib/ip.ts";
-import type { Drop } from "../agent/drops/report.ts";
-import { dropStage, holderName } from "../agent/why/drop.ts";
-import { explain, type Explanation } from "../agent/why/explanation.ts";
-import type { Stage } from "../agent/why/node_walk.ts";
-import type { World } from "../agent/why/world.ts";
-import { deciderWords, reasons, stageName, trafficName } from "./why_text.ts";
+import { tryParseIp } from "../../lib/ip.ts";
+import type { Drop } from "./report.ts";
+import { dropStage, holderName } from "../why/drop.ts";
+import { explain, type Explanation } from "../why/explanation.ts";
+import type { Stage } from "../why/node_walk.ts";
+import type { World } from "../why/world.ts";
+import { deciderWords, reasons, stageName, trafficName } from "../why/words.ts";
 
 /** A drop with what the datastore knows of it. */
 export interface ToldDrop extends Drop {

@@ -1,7 +1,7 @@
-import { World } from "../agent/why/world.ts";
-import type { Clock } from "../lib/clock.ts";
-import { resourcePrefix } from "../datastore/kind.ts";
-import { Compacted, type KeyValue, prefixRange, Restored, type Store } from "../datastore/store.ts";
+import { World } from "./world.ts";
+import type { Clock } from "../../lib/clock.ts";
+import { resourcePrefix } from "../../datastore/kind.ts";
+import { Compacted, type KeyValue, prefixRange, Restored, type Store } from "../../datastore/store.ts";
 
 /** A World is not made anew more often, however fast the datastore changes: 10,000 endpoints take a second. */
 const leastMs = 2_000;
