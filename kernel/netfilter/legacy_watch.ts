@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import type { Clock } from "../../lib/clock.ts";
 import { Problem } from "../../lib/problem.ts";
 import { cString, lastError, libc } from "../_ffi.ts";
@@ -33,9 +32,13 @@ interface Seen {
   /** Hash of all entries with their counters masked; undefined until it is taken. */
   content: string | undefined;
   contentDueMs: number;
+  /** When it was looked at last, and what that cost in milliseconds of CPU, about. */
+  contentAtMs: number;
+  contentCostMs: number;
   foreign: number;
-  /** Programs of ours that write it now. */
+  /** Programs of ours that write it now, and that have ever begun to. */
   writers: number;
+  writes: number;
 }
 
 /** How the legacy tables are watched. */
@@ -48,8 +51,11 @@ export interface LegacyWatchOptions {
   contentEveryMs?: number;
 }
 
-/** A look at all entries may take this part of the time. */
+/** A look at all entries may take this part of the time; this one after a change, when there is nothing to compare with. */
 const contentShare = 0.001;
+const firstShare = 0.02;
+/** Bytes of entries that the kernel copies, and we read, in a millisecond: 3 MB of 12,000 rules cost 20. */
+const bytesPerMs = 150_000;
 
 /**
  * Watches legacy tables, of whose changes the kernel does not tell: number and size of the entries a few times a second
@@ -75,6 +81,7 @@ class LegacyWatch implements TableWatch {
   begin(table: TableKey, _pid: number): void {
     const seen = this.#seen.get(table) ?? this.#first(table);
     seen.writers++;
+    seen.writes++;
   }
 
   end(table: TableKey, _pid: number, entries: number | undefined): void {
@@ -94,7 +101,7 @@ class LegacyWatch implements TableWatch {
       const changed: TableKey[] = [];
       for (const [table, seen] of this.#seen) {
         this.#look(table, seen);
-        this.#lookInside(table, seen);
+        await this.#lookInside(table, seen);
         if (seen.foreign !== (told.get(table) ?? 0)) changed.push(table);
         told.set(table, seen.foreign);
       }
@@ -104,7 +111,8 @@ class LegacyWatch implements TableWatch {
   }
 
   #first(table: TableKey): Seen {
-    const seen = { info: this.#info(table), content: undefined, contentDueMs: 0, foreign: 0, writers: 0 };
+    const never = { content: undefined, contentDueMs: 0, contentAtMs: 0, contentCostMs: 0 };
+    const seen: Seen = { info: this.#info(table), ...never, foreign: 0, writers: 0, writes: 0 };
     this.#seen.set(table, seen);
     return seen;
   }
@@ -123,16 +131,19 @@ class LegacyWatch implements TableWatch {
 
   #forgetContent(seen: Seen): void {
     seen.content = undefined;
-    seen.contentDueMs = 0;
+    seen.contentDueMs = seen.contentAtMs + seen.contentCostMs / firstShare;
   }
 
-  #lookInside(table: TableKey, seen: Seen): void {
+  async #lookInside(table: TableKey, seen: Seen): Promise<void> {
     const { clock, contentEveryMs } = this.options;
     const start = clock.monotonicMs();
     if (seen.writers > 0 || seen.contentDueMs > start) return;
-    const content = this.#content(table, seen.info.size);
-    const took = clock.monotonicMs() - start;
-    seen.contentDueMs = start + Math.max(contentEveryMs, took / contentShare);
+    const { writes, foreign } = seen;
+    const content = await this.#content(table, seen.info.size);
+    seen.contentAtMs = start;
+    seen.contentCostMs = seen.info.size / bytesPerMs;
+    if (seen.writes !== writes || seen.foreign !== foreign) return this.#forgetContent(seen); // it is of before, or of after
+    seen.contentDueMs = start + Math.max(contentEveryMs, seen.contentCostMs / contentShare);
     // undefined: the size changed just now, which the next look at the counts sees.
     if (content === undefined) return this.#forgetContent(seen);
     if (seen.content !== undefined && seen.content !== content) seen.foreign++;
@@ -148,9 +159,14 @@ class LegacyWatch implements TableWatch {
     return { entries: view.getUint32(76, true), size: view.getUint32(80, true), shape: bytes.subarray(36) };
   }
 
-  #content(table: TableKey, size: number): string | undefined {
-    const bytes = this.#ask(table, option.entries, entriesHead + size, size);
-    if (!bytes) return undefined;
+  /** The kernel copies, and the hash is made, while the event loop goes on: thousands of rules take tens of milliseconds. */
+  async #content(table: TableKey, size: number): Promise<string | undefined> {
+    const { bytes, lengthBytes } = question(table, entriesHead + size, size);
+    const family = familyOf(table);
+    const answer = libc().getsockoptLater(
+      ...[this.#fd(family), layout[family].level, option.entries, bytes, lengthBytes] as const,
+    );
+    if (await answer !== 0) return undefined;
     const { nextOffset, counters } = layout[familyOf(table)];
     const view = new DataView(bytes.buffer);
     for (let at = entriesHead; at < bytes.length;) {
@@ -159,16 +175,12 @@ class LegacyWatch implements TableWatch {
       if (next === 0) return undefined;
       at += next;
     }
-    return createHash("sha1").update(bytes).digest("base64");
+    return new Uint8Array(await crypto.subtle.digest("SHA-1", bytes)).toBase64();
   }
 
   /** getsockopt() about a table; undefined when it is refused. */
-  #ask(table: TableKey, name: number, length: number, size?: number): Uint8Array<ArrayBuffer> | undefined {
-    const bytes = new Uint8Array(length);
-    bytes.set(cString(table.slice(2)));
-    if (size !== undefined) new DataView(bytes.buffer).setUint32(32, size, true);
-    const lengthBytes = new Uint8Array(4);
-    new DataView(lengthBytes.buffer).setUint32(0, length, true);
+  #ask(table: TableKey, name: number, length: number): Uint8Array<ArrayBuffer> | undefined {
+    const { bytes, lengthBytes } = question(table, length);
     const family = familyOf(table);
     const answer = libc().getsockopt(this.#fd(family), layout[family].level, name, bytes, lengthBytes);
     return answer === 0 ? bytes : undefined;
@@ -190,6 +202,15 @@ class LegacyWatch implements TableWatch {
     for (const fd of this.#fds.values()) libc().close(fd);
     this.#fds.clear();
   }
+}
+
+/** The two buffers of a getsockopt() about a table: its name, and the size of its entries where they are asked for. */
+function question(table: TableKey, length: number, size?: number) {
+  const bytes = new Uint8Array(length), lengthBytes = new Uint8Array(4);
+  bytes.set(cString(table.slice(2)));
+  if (size !== undefined) new DataView(bytes.buffer).setUint32(32, size, true);
+  new DataView(lengthBytes.buffer).setUint32(0, length, true);
+  return { bytes, lengthBytes };
 }
 
 const familyOf = (table: TableKey): 4 | 6 => (table.startsWith("4") ? 4 : 6);
