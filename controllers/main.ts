@@ -2,7 +2,7 @@ import { systemClock } from "../lib/clock.ts";
 import { Health } from "../lib/health.ts";
 import { createLog, type Logger } from "../lib/log.ts";
 import { createMetrics } from "../lib/metrics.ts";
-import { messageOf, Problem } from "../lib/problem.ts";
+import { runService } from "../lib/service.ts";
 import { ProcessMetrics } from "../lib/process_metrics.ts";
 import { openEtcd } from "../datastore/etcd.ts";
 import { KubernetesClients } from "../datastore/kubernetes/client.ts";
@@ -45,20 +45,10 @@ export async function main(args: string[]): Promise<number> {
   const env = (name: string) => Deno.env.get(name) || undefined;
   let live: LiveSettings | undefined;
   const log = createLog("controllers", { level: () => live?.running.logLevel ?? "info", clock: systemClock });
-  const stop = new AbortController();
-  const onSignal = () => stop.abort(new Error("told to stop"));
-  for (const signal of ["SIGTERM", "SIGINT"] as const) Deno.addSignalListener(signal, onSignal);
-  try {
+  return await runService(log, async (signal) => {
     live = new LiveSettings(env);
-    await run(live, flags, log, stop.signal);
-    return 0;
-  } catch (error) {
-    if (!(error instanceof Problem)) throw error;
-    log.error("stopped", { what: error.what, where: error.where, todo: error.todo, why: messageOf(error.cause ?? "") });
-    return 1;
-  } finally {
-    for (const signal of ["SIGTERM", "SIGINT"] as const) Deno.removeSignalListener(signal, onSignal);
-  }
+    await run(live, flags, log, signal);
+  });
 }
 
 async function run(live: LiveSettings, flags: Flags, log: Logger, told: AbortSignal): Promise<void> {

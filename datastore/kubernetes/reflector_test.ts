@@ -31,7 +31,7 @@ function stream() {
 type Answer = Response | Problem;
 
 /** A reflector over answers that are given in order; after the last nothing is answered. */
-function play(answers: Answer[]) {
+function play(answers: Answer[], isOptional = false) {
   const clock = new FakeClock(), stop = new AbortController(), asked: string[] = [];
   const left = [...answers];
   const api = {
@@ -51,6 +51,7 @@ function play(answers: Answer[]) {
     clock,
     log: silentLog,
     random: () => 0.5,
+    isOptional,
   });
   const batches = reflector.batches(stop.signal);
   const next = async (): Promise<Batch<string> | undefined> => {
@@ -204,5 +205,52 @@ Deno.test("a server that is away is asked less and less often, every 30 s at the
   const passed = clock.monotonicMs() - began;
   ok(passed > 44_000 && passed < 52_000, `${passed} ms`);
   equal(asked.length, 8);
+  stop();
+});
+
+Deno.test("a collection that a server need not have is empty when it says so three times, and looked for again", async () => {
+  const watch = stream(), gone = () => refusal(404);
+  const { next, reflector, stop } = play([gone(), gone(), gone(), gone(), list(["a"], 7), watch.answer], true);
+  deepEqual(await next(), { all: [] });
+  deepEqual([reflector.state().absent, reflector.state().connected], [true, true]);
+  deepEqual(await next(), { all: ["a"] });
+  equal(reflector.state().absent, false);
+  stop();
+});
+
+Deno.test("a server that starts, and does not know its collections for a moment, takes nothing away", async () => {
+  const watch = stream(), second = stream();
+  const { next, reflector, stop } = play(
+    [list(["a"], 7), watch.answer, refusal(404), refusal(404), second.answer],
+    true,
+  );
+  deepEqual(await next(), { all: ["a"] });
+  watch.end();
+  const following = next();
+  second.send(line("ADDED", object("b", 9)));
+  deepEqual(await following, changes(["b", false]));
+  equal(reflector.state().absent, false);
+  stop();
+});
+
+Deno.test("a server that was away for ten minutes is followed from where it was left", async () => {
+  const watch = stream(), second = stream();
+  const away = new Problem({ code: "unavailable", what: "connection refused" });
+  const { next, asked, clock, stop } = play([list(["a"], 7), watch.answer, ...Array(25).fill(away), second.answer]);
+  deepEqual(await next(), { all: ["a"] });
+  const began = clock.monotonicMs();
+  watch.breaks();
+  let following = next().catch(() => undefined);
+  second.send(line("ADDED", object("b", 9)));
+  for (let i = 0; i < 20; i++) {
+    const came = await following;
+    if (came) {
+      deepEqual(came, changes(["b", false]));
+      break;
+    }
+    following = next().catch(() => undefined);
+  }
+  ok(clock.monotonicMs() - began > 400_000, `${clock.monotonicMs() - began} ms`);
+  ok(!versions(asked).slice(1).includes("list"), "nothing is listed again");
   stop();
 });
