@@ -1,6 +1,6 @@
 import { systemClock } from "../lib/clock.ts";
-import { createLog, type Level, type Logger, parseLevel } from "../lib/log.ts";
-import { messageOf, Problem } from "../lib/problem.ts";
+import { createLog, type Level, parseLevel } from "../lib/log.ts";
+import { runService } from "../lib/service.ts";
 import { runNode } from "./node.ts";
 import { loadSettings, type Settings } from "./settings.ts";
 import type { NodeRoles } from "./parts.ts";
@@ -42,33 +42,14 @@ async function main(args: string[], roles: NodeRoles): Promise<number> {
   const log = createLog("node", { level: () => level, clock: systemClock, counts: logCounts });
   if (parseLevel(starting) === undefined) log.warn("log level is not understood", { level: starting, used: "info" });
   const setLogLevel = (now: Level) => void (level = said === undefined ? now : level);
-  const stop = new AbortController();
-  const onSignal = () => stop.abort(new Error("told to stop"));
-  for (const signal of ["SIGTERM", "SIGINT"] as const) Deno.addSignalListener(signal, onSignal);
-  try {
+  return await runService(log, async (signal) => {
     const settings = withDatastore(await loadSettings(), datastore);
-    await runNode({ roles, settings, clock: systemClock, log, logCounts, setLogLevel, signal: stop.signal });
-    return 0;
-  } catch (error) {
-    return fatal(log, error);
-  } finally {
-    for (const signal of ["SIGTERM", "SIGINT"] as const) Deno.removeSignalListener(signal, onSignal);
-  }
+    await runNode({ roles, settings, clock: systemClock, log, logCounts, setLogLevel, signal });
+  });
 }
 
 /** The settings with what the command line says about the datastore. */
 function withDatastore(settings: Settings, told: string | undefined): Settings {
   if (told === undefined) return settings;
   return { ...settings, get: (name) => name === "TORTIE_DATASTORE" ? told : settings.get(name) };
-}
-
-/** A Problem is said in its own words; anything else is a bug and is said with its stack. The supervisor restarts us. */
-function fatal(log: Logger, error: unknown): number {
-  if (error instanceof Problem) {
-    log.error("stopped", { what: error.what, where: error.where, todo: error.todo, why: messageOf(error.cause ?? "") });
-  } else {log.error("stopped by a bug", {
-      why: messageOf(error),
-      stack: error instanceof Error ? error.stack : undefined,
-    });}
-  return 1;
 }

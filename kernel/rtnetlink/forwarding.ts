@@ -15,12 +15,10 @@ import {
   u16,
   u32,
 } from "./message.ts";
-import { neighbourType } from "./neighbour.ts";
+import { NDA, neighbourType, PERMANENT } from "./neighbour.ts";
 import { E, isErrno, type RtSocket } from "./socket.ts";
 
 const AF_BRIDGE = 7;
-const NDA = { ip: 1, mac: 2 };
-const PERMANENT = 0x80;
 const NTF_SELF = 2;
 
 /** An entry of a VXLAN's forwarding table: frames to `mac` travel to the host `ip`. */

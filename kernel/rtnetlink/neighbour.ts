@@ -21,8 +21,10 @@ import { E, isErrno, type RtSocket } from "./socket.ts";
 
 /** Message numbers of neighbours. */
 export const neighbourType = { created: 28, deleted: 29, get: 30 };
-const NDA = { ip: 1, mac: 2 };
-const PERMANENT = 0x80;
+/** Attributes of a neighbour (linux/neighbour.h). */
+export const NDA = { ip: 1, mac: 2 };
+/** State of an entry that nobody asks for again. */
+export const PERMANENT = 0x80;
 const NTF_PROXY = 8;
 
 /** Who has an address on an interface. Forwarding entries of bridges and VXLAN (family AF_BRIDGE) are another object. */
