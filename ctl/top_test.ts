@@ -1,5 +1,8 @@
 import { deepEqual, match, ok } from "node:assert/strict";
 import type { DecisionCount } from "../agent/netfilter/decision_counts.ts";
+import { apiVersion, resourcePrefix } from "../datastore/kind.ts";
+import type { Json } from "../lib/json64.ts";
+import { LastingStore, memoryCtl } from "./_memory_ctl.ts";
 import type { LiveCounts } from "./live_counts.ts";
 import { topOf, topText } from "./top.ts";
 
@@ -51,4 +54,30 @@ Deno.test("between two looks only what came since is told; a count that began an
   match(text, /shop\/db +cali1 +0 +0 +0 +1\.0/);
   match(text, /and 1 more/);
   ok(!text.includes("HOST"));
+});
+
+async function asked(agent: LiveCounts | undefined, ...args: string[]): Promise<{ code: number; text: string }> {
+  const store = new LastingStore();
+  const put = (key: string, value: unknown) =>
+    store.txn({ compare: [], write: [{ put: key, value: typeof value === "string" ? value : JSON.stringify(value) }] });
+  for (const name of ["n1", "n2"]) {
+    const metadata = { name, uid: "u", creationTimestamp: "2026-01-02T03:04:05Z" };
+    await put(`${resourcePrefix}nodes/${name}`, { kind: "Node", apiVersion, metadata, spec: {} });
+  }
+  await put("/calico/felix/v2/no-region/host/n2/last_reported_status", { time: "1970-01-01T00:00:00Z" });
+  await put("/calico/felix/v2/no-region/host/n1/last_reported_status", "torn");
+  const get = () => Promise.resolve(agent as unknown as Json);
+  const lines = () => Promise.reject(new Error("not asked for")) as never;
+  return await memoryCtl(store, ["top", ...args], { agent: () => Promise.resolve({ get, lines }) });
+}
+
+Deno.test("hosts are told anywhere; what is behind only where an agent says how far it is", async () => {
+  match((await asked(undefined, "hosts")).text, /n1 +0 +- +- +\nn2 +0 +\d+s ago +- /);
+  const { text } = await asked({ ...counts(1, 1), revision: 2 }, "hosts", "-o", "json");
+  deepEqual((JSON.parse(text) as { hosts: { node: string; behind?: number }[] }).hosts.map((h) => h.behind), [
+    1,
+    undefined,
+  ]);
+  match((await asked(undefined)).text, /no agent answers on this host/);
+  match((await asked(undefined, "pods")).text, /pods is nothing that top shows/);
 });
