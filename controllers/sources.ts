@@ -167,7 +167,8 @@ export const services: Source<KeptService> = {
       type: spec.type ?? "ClusterIP",
       loadBalancerClass: spec.loadBalancerClass,
       loadBalancerIP: spec.loadBalancerIP || undefined,
-      families: spec.ipFamilies ?? [],
+      // Servers before 1.23 do not say it in a cluster of one family.
+      families: spec.ipFamilies ?? [spec.clusterIP?.includes(":") ? "IPv6" : "IPv4"],
       ingress: status?.loadBalancer?.ingress ?? [],
     };
   },
