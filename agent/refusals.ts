@@ -28,13 +28,15 @@ export class Refusals {
 
   /**
    * What one source refuses now, by object, with the reason; all of it each time.
-   * @param source any name, one for each who calls. @param words the log's message.
+   * @param source any name, one for each who calls. @param words the log's message; "" = the caller has told it.
    */
   set(source: string, now: ReadonlyMap<string, string>, words = usualWords): void {
     const before = this.#sources.get(source) ?? new Map<string, string>();
     if (before.size === 0 && now.size === 0) return;
     for (const [object, why] of now) {
-      if (before.get(object) !== why && !this.#isSaid(object, why)) this.#log.warn(words, { object, why });
+      if (words !== "" && before.get(object) !== why && !this.#isSaid(object, why)) {
+        this.#log.warn(words, { object, why });
+      }
     }
     this.#sources.set(source, now);
     for (const object of before.keys()) {

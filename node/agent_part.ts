@@ -99,7 +99,7 @@ export async function startAgent(shared: Shared, cleanup: AsyncDisposableStack):
     loops: [
       ...[agent, policy.done, lifecycle.run(signal), collector, status],
       ...[keepTunnelAddresses(shared, allocator), keepWireguardKeys(shared, dataplane), keepKubernetesAccess(shared)],
-      keepMemorySmall(shared, ready),
+      ...[keepMemorySmall(shared, ready), tellRivals(shared, dataplane)],
     ],
     closed: policy.ready,
     ready,
@@ -123,6 +123,14 @@ function appliedAfter(ready: Promise<void>, dataplane: Dataplane, clock: Clock):
       if (open) clock.sleep(0).then(() => dataplane.apply(newest!));
     },
   };
+}
+
+/** Names addresses of this node's that another interface has, too. */
+async function tellRivals({ refusals, signal }: Shared, dataplane: Dataplane): Promise<void> {
+  for await (const _ of dataplane.changes(signal)) {
+    const named = [...dataplane.rivals()].map(([ip, why]): [string, string] => [`address ${ip}`, why]);
+    refusals.set("node's addresses", new Map(named), "address is on several interfaces");
+  }
 }
 
 /** Routes under Felix's name, and what of the network is not as wanted. */

@@ -4,7 +4,7 @@ import { RtSocket } from "../kernel/rtnetlink/socket.ts";
 import { Resources } from "../datastore/resources.ts";
 import type { Bird } from "../routing/bird.ts";
 import { reportNodeStatus } from "../routing/node_status_report.ts";
-import { runRouting } from "../routing/routing.ts";
+import { type Routing, runRouting } from "../routing/routing.ts";
 import { networkingBackend } from "./own_node.ts";
 import type { Shared } from "./parts.ts";
 
@@ -24,7 +24,20 @@ export function startRouting(shared: Shared, dataplaneReady: Promise<void> | und
     leftRoutes,
     startedBy: settings.get("TORTIE_BIRD_STARTED_BY") === "systemd" ? "systemd" : "us",
   });
-  return [routing.done, tellStatus(shared, routing.bird)];
+  return [routing.done, tellStatus(shared, routing.bird), tellProblems(shared, routing)];
+}
+
+/** What BGP cannot use, among everything else that is not in force: `BGPPeer:tor`. Routing's own log has told it. */
+async function tellProblems({ refusals, signal }: Shared, routing: Routing): Promise<void> {
+  for await (const problems of routing.problems(signal)) {
+    const found = new Map<string, string>();
+    for (const { what, where = "BGP" } of problems) {
+      const [, kind, name, field] = /^([A-Z]\w+) ([^ ,]+)(?:, (.*))?$/s.exec(where) ?? [];
+      const object = kind === undefined ? where : `${kind}:${name}`, why = field ? `${field}: ${what}` : what;
+      found.set(object, found.has(object) ? `${found.get(object)}; ${why}` : why);
+    }
+    refusals.set("routing's inputs", found, "");
+  }
 }
 
 /** Answers CalicoNodeStatus objects. @param bird undefined = none runs here, which is told as well. */

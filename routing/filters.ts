@@ -161,6 +161,8 @@ function statement(rule: FilterRule, v: Family, where: string, findings: Finding
   const conditions = conditionsOf(rule, v, ownAs);
   const bad = conditions.find((c) => typeof c !== "string");
   if (bad) return wrong(bad.wrong);
+  const { min = 0, max = bits(v) } = rule.prefixLength ?? {};
+  if (min > max) findings.add(`prefixLength ${min}-${max} leaves nothing: no route is meant by it`, where);
   const operations = (rule.operations ?? []).map(operationText);
   if (operations.includes(undefined)) return wrong("has an operation that is not understood");
   const body = [...operations, action].join(" ");
@@ -199,8 +201,11 @@ function cidrCondition(rule: FilterRule, text: string, v: Family): string | { wr
   const operator = { Equal: "=", NotEqual: "!=", In: "~", NotIn: "!~" }[rule.matchOperator ?? ""];
   if (!operator) return { wrong: `matchOperator "${rule.matchOperator ?? ""}" is not known` };
   if (!rule.prefixLength) return `net ${operator} ${formatCidr(cidr)}`;
-  const low = Math.max(cidr.len, rule.prefixLength.min ?? 0);
-  const high = Math.min(bits(v), rule.prefixLength.max ?? bits(v));
+  const { min = 0, max = bits(v) } = rule.prefixLength;
+  if (![min, max].every((n) => Number.isInteger(n) && n >= 0 && n <= bits(v))) {
+    return { wrong: `prefixLength ${min}-${max} is not within 0 and ${bits(v)}` };
+  }
+  const low = Math.max(cidr.len, min), high = max;
   const never = operator === "=" || operator === "!=" || low > high;
   if (never) return operator.startsWith("!") ? "true" : "false";
   return `net ${operator} [ ${formatCidr(cidr)}{${low},${high}} ]`;

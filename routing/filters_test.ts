@@ -64,6 +64,15 @@ Deno.test("bounds of the prefix length become a set; with Equal they never match
   ]);
 });
 
+Deno.test("bounds beyond the family's length reject from there on, those that leave nothing are named", () => {
+  const rule = (min: number, max: number): BGPFilterRule => ({
+    ...{ action: "Accept", cidr: "10.0.0.0/16", matchOperator: "In", prefixLength: { min, max } },
+  });
+  const { imports, problems } = rendered([rule(20, 40), rule(28, 24)]);
+  assert.deepEqual(imports, ["reject;", "if (false) then { accept; }"]);
+  assert.match(problems.join("\n"), /prefixLength 20-40 is not within 0 and 32.*prefixLength 28-24 leaves nothing/s);
+});
+
 Deno.test("an export rule on the path counts our AS first toward an external peer, and only there", () => {
   const rules: BGPFilterRule[] = [
     { action: "Reject", asPathPrefix: [64512, 65020] },

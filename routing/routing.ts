@@ -2,6 +2,7 @@ import type { Mirror } from "../datastore/mirror.ts";
 import { Backoff } from "../lib/backoff.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Health } from "../lib/health.ts";
+import { Pulse } from "../lib/pulse.ts";
 import type { Fields, Logger } from "../lib/log.ts";
 import { type Metrics, noMetrics } from "../lib/metrics.ts";
 import { Problem } from "../lib/problem.ts";
@@ -72,6 +73,8 @@ export interface Routing {
   readonly bird: Bird;
   /** Asks BIRD now. */
   status(): Promise<RoutingStatus>;
+  /** Objects that cannot be used, or only in part: yields all of them whenever they are others than before. */
+  problems(signal: AbortSignal): AsyncGenerator<readonly Problem[]>;
 }
 
 /** A burst of changes is one configuration: written when nothing came for this long, */
@@ -98,6 +101,7 @@ class Loop implements Routing {
   #mayStart = false;
   #kubernetes: KubernetesView | undefined;
   #problems: Problem[] = [];
+  readonly #told = new Pulse();
   #lastError: string | undefined;
   /** The surroundings of the last configuration, to notice a change of files. */
   #seen = "";
@@ -122,6 +126,10 @@ class Loop implements Routing {
   async status(): Promise<RoutingStatus> {
     const [bird, sessions] = await Promise.all([this.bird.state(), this.bird.sessions()]);
     return { bird, sessions, problems: this.#problems, lastError: this.#lastError, counts: { ...this.#counts } };
+  }
+
+  async *problems(signal: AbortSignal): AsyncGenerator<readonly Problem[]> {
+    for await (const _ of this.#told.beats(signal)) yield this.#problems;
   }
 
   async #run(): Promise<void> {
@@ -303,7 +311,9 @@ class Loop implements Routing {
     for (const { message, what, where, todo } of problems) {
       if (!known.has(message)) this.options.log.warn("BGP input not usable as it is", { what, where, todo });
     }
+    const isNews = known.size !== problems.length || problems.some(({ message }) => !known.has(message));
     this.#problems = problems;
+    if (isNews) this.#told.beat();
   }
 
   #surroundings(findings: Findings): Promise<Surroundings> {

@@ -176,7 +176,7 @@ export class Dataplane implements AsyncDisposable {
     }
   }
 
-  /** Yields when something was written, or failed. */
+  /** Yields when something was written, or failed, or an address of ours has another rival than before. */
   changes(signal: AbortSignal): AsyncGenerator<void> {
     return this.#changed.beats(signal);
   }
@@ -189,6 +189,11 @@ export class Dataplane implements AsyncDisposable {
       interfaces: this.#wanted?.links.size ?? 0,
       ports: this.#ports.status(),
     };
+  }
+
+  /** Addresses of this node's that several interfaces have, with their names. */
+  rivals(): ReadonlyMap<string, string> {
+    return this.#wanted?.rivals ?? new Map();
   }
 
   /** Totals of each port, for metrics, and netlink requests that changed something. */
@@ -305,6 +310,7 @@ export class Dataplane implements AsyncDisposable {
 
   #want(desired: Desired): void {
     const { mtuFile } = this.#options;
+    const rivals = [...this.#wanted?.rivals ?? []].join();
     this.#wanted = wantedNetwork(desired, {
       ...{ interfaces: this.#interfaces, rpFilter: this.#rpFilter, mtuFile, clusterEntries: this.#clusterEntries },
       ...{ podMtus: this.#podMtus, endpointEntries: this.#endpointEntries },
@@ -317,6 +323,7 @@ export class Dataplane implements AsyncDisposable {
       ),
     );
     this.#ports.want(this.#wanted);
+    if ([...this.#wanted.rivals].join() !== rivals) this.#changed.beat();
   }
 
   /** The notification of a new interface, or of one made anew, may still be under way when its endpoint is waited for. */
@@ -344,10 +351,10 @@ export class Dataplane implements AsyncDisposable {
     this.#interfaces.replaceAddresses(listAddresses(this.#socket));
   }
 
-  /** By this node's own address the interface to the other nodes is found. */
+  /** By this node's own address the interface to the other nodes is found; nobody else should have those of its tunnels. */
   #isOwnAddress(ip: Ip): boolean {
-    const own = this.#desired?.ownAddresses[ip.v];
-    return own !== undefined && sameIp(own, ip);
+    const { ownAddresses = {}, tunnels = {} } = this.#desired ?? {};
+    return [ownAddresses[ip.v], ...Object.values(tunnels).map((t) => t.ip)].some((own) => own && sameIp(own, ip));
   }
 
   /** Why an endpoint is not in force yet; undefined = it is. @throws Problem when the kernel refused a part of it. */

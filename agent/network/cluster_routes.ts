@@ -63,6 +63,17 @@ export function clusterRoute({ dst, node }: Owned, context: RouteContext): Clust
   }
 }
 
+/** Nodes that have addresses to give and none of their own of that version: nobody reaches their pods. */
+export function homeless(owned: Iterable<Owned>, { nodes }: Pick<RouteContext, "nodes">): ResolvedNodes["findings"] {
+  const found = new Map<string, string>();
+  for (const { dst, node } of owned) {
+    const remote = nodes.others.get(node);
+    if (!remote || remote.address[dst.v] || found.has(node)) continue;
+    found.set(node, `it has no IPv${dst.v} address that can be used, and ${formatCidr(dst)} is behind it`);
+  }
+  return [...found].map(([node, why]) => ({ node, why }));
+}
+
 /** All routes from scratch, by destination: the plain form of ClusterRoutes. Of two for one, that of the smaller block. */
 export function clusterRoutes(
   blocks: ReadonlyMap<string, readonly Owned[]>,

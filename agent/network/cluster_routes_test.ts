@@ -4,7 +4,7 @@ import { type Cidr, formatCidr, formatIp, parseCidr } from "../../lib/ip.ts";
 import { decodeBlock } from "../../ipam/block.ts";
 import type { Pool } from "../../ipam/pools/pool.ts";
 import { clusterNode, resolveNodes } from "./cluster_nodes.ts";
-import { ClusterRoutes, clusterRoutes, ownedIn, type RouteContext } from "./cluster_routes.ts";
+import { ClusterRoutes, clusterRoutes, homeless, ownedIn, type RouteContext } from "./cluster_routes.ts";
 
 const pool = (cidr: string, modes: Partial<Pool>): Pool => ({ cidr: parseCidr(cidr), ...modes }) as Pool;
 const pools = [
@@ -85,6 +85,17 @@ Deno.test("addresses that a node borrowed from another's block are its own; thos
   assert.deepEqual(block("host:near"), ["10.1.2.0/30 near", "10.1.2.1/32 far"]);
   assert.deepEqual(block(null), ["10.1.2.0/32 near", "10.1.2.1/32 far"]);
   assert.deepEqual(block("virtual:load-balancer"), ["10.1.2.0/32 near", "10.1.2.1/32 far"]);
+});
+
+Deno.test("a node that has a block and no address of its version is named, once", () => {
+  const nodes = resolveNodes(
+    [node("own", "192.0.2.1/24", 1), clusterNode("h", { bgp: { ipv6Address: "fd99::7/64" } })],
+    "own",
+  );
+  const owned = ["10.1.2.0/26", "10.1.3.0/26", "fd00:1::/122"].map((cidr) => ({ dst: parseCidr(cidr), node: "h" }));
+  assert.deepEqual(homeless([...owned, { dst: parseCidr("10.1.4.0/26"), node: "gone" }], { nodes }), [
+    { node: "h", why: "it has no IPv4 address that can be used, and 10.1.2.0/26 is behind it" },
+  ]);
 });
 
 Deno.test("after any sequence of changes the routes are those from scratch, and the same object when nothing changed", () => {

@@ -26,7 +26,7 @@ import { FelixSources } from "../felix_sources.ts";
 import type { SettingProblem } from "../settings.ts";
 import { bandwidthOf } from "./bandwidth.ts";
 import { type ClusterNode, clusterNode, type ResolvedNodes, resolveNodes } from "./cluster_nodes.ts";
-import { ClusterRoutes, ownedIn, type RouteContext } from "./cluster_routes.ts";
+import { ClusterRoutes, homeless, ownedIn, type RouteContext } from "./cluster_routes.ts";
 import { networkSettings } from "./settings.ts";
 import { unencrypted, wireguardPlan } from "./wireguard.ts";
 
@@ -76,6 +76,7 @@ export class NetworkInputs {
   /** Undefined = pools, nodes or settings changed since it was made. */
   #context: RouteContext | undefined;
   #wireguard: { of: string; context: RouteContext; plans: Partial<Record<Family, WireguardPlan>> } | undefined;
+  #lost: { revision: number; context: RouteContext; nodes: ResolvedNodes["findings"] } | undefined;
   readonly #readers: KeyReader[];
 
   constructor(facts: LocalFacts) {
@@ -180,7 +181,17 @@ export class NetworkInputs {
       clusterRoutes: this.#routes.flush(this.#context),
       wireguard: this.#wireguardPlans(this.#context, settings),
     };
-    return { desired, problems, findings: [...nodes.findings, ...unencrypted(nodes, settings.wireguard)] };
+    const findings = [...nodes.findings, ...this.#homeless(this.#context), ...unencrypted(nodes, settings.wireguard)];
+    return { desired, problems, findings };
+  }
+
+  /** Worked out anew when nodes or blocks changed. */
+  #homeless(context: RouteContext): ResolvedNodes["findings"] {
+    const { revision } = this.#routes;
+    if (this.#lost?.revision !== revision || this.#lost.context !== context) {
+      this.#lost = { revision, context, nodes: homeless(this.#routes.owned(), context) };
+    }
+    return this.#lost.nodes;
   }
 
   /** Worked out anew when nodes, blocks or settings changed. */

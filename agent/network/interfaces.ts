@@ -57,6 +57,12 @@ export class Interfaces {
     return indexes.map((index) => this.#byIndex.get(index)).find((i) => i !== undefined);
   }
 
+  /** Names of the interfaces that have an address, without one of them. */
+  othersWith(ip: Ip, index: number): string[] {
+    const others = [...this.#byAddress.get(formatIp(ip)) ?? []].filter((other) => other !== index);
+    return others.flatMap((other) => this.#byIndex.get(other)?.name ?? []).sort();
+  }
+
   /** All addresses there are. */
   replaceAddresses(addresses: Iterable<Address>): void {
     this.#byAddress = new Map();

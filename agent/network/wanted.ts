@@ -1,4 +1,4 @@
-import type { Family } from "../../lib/ip.ts";
+import { type Family, formatIp } from "../../lib/ip.ts";
 import type { FileContent } from "../../kernel/files.ts";
 import type { Address } from "../../kernel/rtnetlink/address.ts";
 import type { Bandwidth } from "../../kernel/rtnetlink/bandwidth.ts";
@@ -55,6 +55,8 @@ export interface WantedNetwork {
   podMtu: number;
   /** By path. */
   files: Map<string, FileContent>;
+  /** Addresses of this node's that several interfaces have, with their names: packets to them may end at the wrong one. */
+  rivals: Map<string, string>;
   /** What belongs to each endpoint, by its key; one that is missing here has no interface, or another has it. */
   ofEndpoint: Map<string, EndpointEntries>;
 }
@@ -110,6 +112,7 @@ export function wantedNetwork(desired: Desired, facts: HostFacts): WantedNetwork
     podMtu: podMtu(host, desired.encapsulations, settings),
     files: new Map(),
     ofEndpoint: new Map(),
+    rivals: rivalsOf(desired, [...addresses.values(), ...wireguard.addresses.values()], interfaces),
   };
   if (mtuFile !== undefined) wanted.files.set(mtuFile, { text: String(wanted.podMtu) });
   const routes: Route[] = desired.blackholes.map((block) => blackholeRoute(block, settings));
@@ -146,6 +149,17 @@ export function wantedNetwork(desired: Desired, facts: HostFacts): WantedNetwork
     wanted.rules6 = wireguard.rules[6];
   }
   return wanted;
+}
+
+function rivalsOf({ ownAddresses }: Desired, ofTunnels: Address[], interfaces: Interfaces): Map<string, string> {
+  const own = Object.values(ownAddresses).flatMap((ip) => {
+    const on = ip && interfaces.withAddress(ip);
+    return on ? [{ ip, index: on.index }] : [];
+  });
+  return new Map([...own, ...ofTunnels].flatMap(({ ip, index }): [string, string][] => {
+    const others = interfaces.othersWith(ip, index), mine = interfaces.at(index)?.name;
+    return others.length > 0 ? [[formatIp(ip), `${mine} has it, and so has ${others.join(", ")}`]] : [];
+  }));
 }
 
 function bandwidthEntry({ bandwidth }: LocalEndpoint, on: HostInterface, mtuBytes: number): Bandwidth | undefined {
