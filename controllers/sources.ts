@@ -69,7 +69,13 @@ const withSpec = <T extends KubernetesObject>(object: KubernetesObject): T =>
 
 /** Services, as Kubernetes says them. */
 interface Service extends KubernetesObject {
-  spec?: { type?: string; loadBalancerClass?: string; loadBalancerIP?: string; ipFamilies?: string[] };
+  spec?: {
+    type?: string;
+    loadBalancerClass?: string;
+    loadBalancerIP?: string;
+    ipFamilies?: string[];
+    clusterIP?: string;
+  };
   status?: { loadBalancer?: { ingress?: { ip?: string; hostname?: string }[] | null } };
 }
 

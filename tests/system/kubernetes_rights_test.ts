@@ -147,6 +147,7 @@ Deno.test(`the manifests give each account what it asks for, and nothing else ($
     await Deno.remove(`${world.dir}/root/etc/tortie/kubeconfig`);
     equal((await install(world, api, "--service-account", "kube-system/tortie-controllers")).code, 0);
     await Deno.copyFile(`${world.dir}/root/etc/tortie/kubeconfig`, kubeconfig);
+    await giveReasons(world, api);
     const env = { ETCD_ENDPOINTS: world.etcd.endpoint, KUBECONFIG: kubeconfig, LOG_LEVEL: "debug" };
     const [program, ...args] = [...words(world), "controllers", "--health-port", "9440"];
     const child = new Deno.Command("setpriv", {
@@ -163,6 +164,11 @@ Deno.test(`the manifests give each account what it asks for, and nothing else ($
       });
       const key = "/calico/resources/v3/projectcalico.org/profiles/kns.shop";
       await wait("the namespace's profile", async () => (await world.etcd.dump(key)).size === 1);
+      const reasons = ["GET /api/v1/nodes/ghost", "PUT /api/v1/namespaces/shop/services/web/status"];
+      await wait("what is asked for a reason", async () => {
+        const asked = (await api.requestsOf("kube-system/tortie-controllers")).join("\n");
+        return reasons.every((line) => asked.includes(line));
+      });
     } finally {
       try {
         child.kill("SIGTERM");
@@ -179,12 +185,22 @@ Deno.test(`the manifests give each account what it asks for, and nothing else ($
 /** What the controllers ask for only when there is a reason that this test does not make. */
 const seldom = new Set([
   "create events", // of a policy that cannot be followed
-  "patch services/status", // of a Service of type LoadBalancer
-  "get nodes", // of a node that seems to be gone
+  "get pods", // of an address whose pod seems to be gone
   // Of kinds that a cluster need not have.
   ...["adminnetworkpolicies", "baselineadminnetworkpolicies", "clusternetworkpolicies"].map((kind) => `watch ${kind}`),
   "watch endpointslices",
 ]);
+
+/** A node that Kubernetes does not have, and a Service that wants an address. */
+async function giveReasons(world: AgentWorld, api: Kubernetes): Promise<void> {
+  const stamp = { creationTimestamp: "2026-01-02T03:04:05Z", uid: crypto.randomUUID() };
+  const orchRefs = [{ nodeName: "ghost", orchestrator: "k8s" }];
+  await world.put({ kind: "Node", metadata: { name: "ghost", ...stamp }, spec: { orchRefs } });
+  const pool = { cidr: "10.99.128.0/24", blockSize: 28, nodeSelector: "all()", allowedUses: ["LoadBalancer"] };
+  await world.put({ kind: "IPPool", metadata: { name: "balanced", ...stamp }, spec: pool });
+  const service = { type: "LoadBalancer", ipFamilies: ["IPv4"], ports: [{ port: 80 }] };
+  await api.put({ kind: "Service", metadata: { name: "web", namespace: "shop" }, spec: service });
+}
 
 async function askedOf(api: Kubernetes, account: string): Promise<Asked[]> {
   return (await api.requestsOf(account)).map(askedBy).filter((asked) => asked !== undefined);
