@@ -21,6 +21,7 @@ export interface ClusterCacheOptions {
  * Pods of this node and all namespaces, followed, so that an ADD asks the API server nothing that it has told already, and
  * is served while the server is away. Whoever may not list them (an account of Calico's plugin may only get) is served by
  * one GET for each question, as without this.
+ * DIFFERS: Calico's plugin asks for both at each ADD, and fails when the server does not answer.
  */
 export class ClusterCache implements AsyncDisposable {
   readonly #options: ClusterCacheOptions;

@@ -24,6 +24,7 @@ const lookMs = 2_000;
  * Makes this Node anew when it was removed and Kubernetes has it: the controllers take away a node that kubelet has not
  * registered yet, and `kubectl delete node` is followed by a kubelet that registers again. A node that Kubernetes does not
  * have stays removed. Runs until the signal.
+ * DIFFERS: Calico's node makes its Node at start only, which a DaemonSet's pod does again and a process of the host does not.
  */
 export async function watchOwnNode(parts: OwnNodeWatchParts): Promise<void> {
   const { node, mirror, clock, log, signal } = parts, key = resourceKey("Node", node);
