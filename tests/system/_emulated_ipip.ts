@@ -1,20 +1,10 @@
 /** Runs inside the emulated machine, whose kernel has IPIP: two hosts, a pod each, and what is on the wire between them. */
 import assert from "node:assert/strict";
 import { Capture, type Captured } from "../lab/capture.ts";
-import { makeNamespace } from "../lab/namespaces.ts";
-import { hostValues, makeEmulatedHost, stored } from "../lab/qemu/network.ts";
+import { hostValues, makeEmulatedPair, stored } from "../lab/qemu/network.ts";
 
-const begin = performance.now();
-const tell = (what: string) => console.log(`ok ${what} (${((performance.now() - begin) / 1000).toFixed(1)} s)`);
-const [agent] = Deno.args as [string];
-
-await using wire = await makeNamespace("em-w");
-await wire.ip("link add wire0 type bridge");
-await wire.ip("link set wire0 up");
-const made = await Promise.all([1, 2].map((n) => makeEmulatedHost(wire, n, agent)));
-await using one = made[0]!;
-await using two = made[1]!;
-const both = async (set: [string, unknown][]) => (await Promise.all([one, two].map((h) => h.tell(set)))).flat();
+await using pair = await makeEmulatedPair(Deno.args[0]!);
+const { wire, one, two, both, tell } = pair;
 const pool = (modes: Record<string, string>) => stored("IPPool", "ippools", "p", { cidr: "10.65.0.0/16", ...modes });
 const node = (n: number) => ({
   bgp: { ipv4Address: `172.30.0.${n}/24`, ipv4IPIPTunnelAddr: `10.65.${n}.0` },

@@ -2,21 +2,11 @@
 import assert from "node:assert/strict";
 import { privateKeyOf, publicKeyOf } from "../../lib/wireguard_key.ts";
 import { Capture, type Captured } from "../lab/capture.ts";
-import { makeNamespace } from "../lab/namespaces.ts";
-import { hostValues, makeEmulatedHost, stored } from "../lab/qemu/network.ts";
+import { hostValues, makeEmulatedPair, stored } from "../lab/qemu/network.ts";
 import { wait } from "../lab/wait.ts";
 
-const begin = performance.now();
-const tell = (what: string) => console.log(`ok ${what} (${((performance.now() - begin) / 1000).toFixed(1)} s)`);
-const [agent] = Deno.args as [string];
-
-await using wire = await makeNamespace("em-w");
-await wire.ip("link add wire0 type bridge");
-await wire.ip("link set wire0 up");
-const made = await Promise.all([1, 2].map((n) => makeEmulatedHost(wire, n, agent)));
-await using one = made[0]!;
-await using two = made[1]!;
-const both = async (set: [string, unknown][]) => (await Promise.all([one, two].map((h) => h.tell(set)))).flat();
+await using pair = await makeEmulatedPair(Deno.args[0]!);
+const { wire, one, two, both, tell } = pair;
 const felix = (more: Record<string, unknown> = {}, annotations?: Record<string, string>) =>
   stored(
     "FelixConfiguration",

@@ -109,3 +109,36 @@ export async function makeEmulatedHost(wire: Namespace, n: number, agent: string
     [Symbol.asyncDispose]: () => all.disposeAsync(),
   };
 }
+
+/** Two hosts on a wire, and how a test that runs in the emulated machine tells what it has seen. */
+export interface EmulatedPair extends AsyncDisposable {
+  wire: Namespace;
+  one: EmulatedHost;
+  two: EmulatedHost;
+  /** Hands values to both agents. @returns what the kernels have not. */
+  both(set: [string, unknown][]): Promise<string[]>;
+  /** Says that a step has held, with the time since the start. */
+  tell(what: string): void;
+}
+
+/** @param agent the program that runs a host's network. */
+export async function makeEmulatedPair(agent: string): Promise<EmulatedPair> {
+  const begin = performance.now();
+  await using stack = new AsyncDisposableStack();
+  const wire = stack.use(await makeNamespace("em-w"));
+  await wire.ip("link add wire0 type bridge");
+  await wire.ip("link set wire0 up");
+  const [one, two] = await Promise.all([1, 2].map((n) => makeEmulatedHost(wire, n, agent))) as [
+    EmulatedHost,
+    EmulatedHost,
+  ];
+  stack.use(one);
+  stack.use(two);
+  const all = stack.move();
+  return {
+    ...{ wire, one, two },
+    both: async (set) => (await Promise.all([one, two].map((h) => h.tell(set)))).flat(),
+    tell: (what) => console.log(`ok ${what} (${((performance.now() - begin) / 1000).toFixed(1)} s)`),
+    [Symbol.asyncDispose]: () => all.disposeAsync(),
+  };
+}
