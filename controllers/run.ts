@@ -1,3 +1,4 @@
+import { giveBackMemory } from "../kernel/memory.ts";
 import { Backoff } from "../lib/backoff.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Health } from "../lib/health.ts";
@@ -38,6 +39,8 @@ export interface ControllersParts {
 
 /** Between two looks for health, and the time after which the process counts as dead without one. */
 const lookMs = 1_000, deadMs = 90_000;
+/** So many writes, or one list, leave garbage worth a pause. */
+const burst = 5_000;
 
 /** One collection of Kubernetes, and who reads it. */
 interface Followed {
@@ -169,6 +172,7 @@ async function tellHealth(
   mirror: Mirror,
   signal: AbortSignal,
 ): Promise<void> {
+  let done = 0;
   while (!signal.aborted) {
     const etcd = mirror.state();
     health.report("datastore", etcd.inSync && etcd.connected, etcd.why);
@@ -181,8 +185,22 @@ async function tellHealth(
       const failing = first && `${worker.failing().size} not in order, such as ${first.join(": ")}`;
       health.report(follower.name, !first, failing);
     }
+    const now = workOf(members, followed);
+    if (now !== undefined && now - done > burst) {
+      giveBackMemory();
+      done = now;
+    }
     await clock.sleep(lookMs, signal).catch(() => {}); // aborted: the loop looks for that
   }
+}
+
+/** What was listed and written since the start, as a number that grows; undefined while there is something to do. */
+function workOf(members: Member[], followed: Followed[]): number | undefined {
+  const isBusy = members.some(({ worker }) => worker.waiting > 0) ||
+    followed.some(({ reflector }) => !reflector.state().listed);
+  if (isBusy) return undefined;
+  const lists = followed.reduce((sum, { reflector }) => sum + reflector.state().lists, 0);
+  return members.reduce((sum, { worker }) => sum + worker.written, lists * burst);
 }
 
 /** Writes, as long as this is the instance that works; a member begins when it knows both sides. */
