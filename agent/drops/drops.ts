@@ -63,15 +63,16 @@ export class Drops implements AsyncDisposable {
     const { clock, node } = this.#options;
     const over = new AbortController();
     const until = AbortSignal.any([signal, this.#stop.signal, over.signal]);
+    await this.#open();
     const watcher = new Watcher(clock);
     this.#watchers.add(watcher);
     try {
-      await this.#open();
       // Also when nobody takes what is yielded: the rules must not outlive the time asked for.
       clock.sleep(forMs, until).then(() => this.#leave(watcher, over), () => {});
       yield [{ is: "watching", node }];
       while (!until.aborted && this.#watchers.has(watcher)) yield await watcher.next(1_000, until);
-      yield [{ is: "end", why: over.signal.aborted ? "the time asked for is over" : "the agent stops" }];
+      const why = until.aborted ? "the agent stops" : "nothing was read for a minute";
+      yield [{ is: "end", why: over.signal.aborted ? "the time asked for is over" : why }];
     } finally {
       this.#leave(watcher, over);
     }
@@ -113,6 +114,7 @@ export class Drops implements AsyncDisposable {
       await Promise.race([listening.promise, reading]);
       await policy.logDrops(true);
       log.info("drops are watched");
+      this.#leftAtMs = this.#options.clock.monotonicMs(); // who waits is there in a moment
       ready.resolve();
       await Promise.race([reading, this.#unwatched()]);
     } catch (error) {
