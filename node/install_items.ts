@@ -40,8 +40,8 @@ export const defaultInstallOptions: InstallOptions = {
 /** Where the settings lie that the units read. */
 export const environmentFile = defaultUnitPaths.environmentFile;
 
-/** The kubeconfig with the token of the node's service account. */
-export const accountKubeconfig = "/etc/tortie/kubeconfig";
+/** The kubeconfig with the token of the node's service account: among the state, for the unit may not write to /etc. */
+export const accountKubeconfig = "/var/lib/tortie/kubeconfig";
 
 /** Where the manifest lies. */
 export const manifestFile = "/var/lib/tortie/installed.json";

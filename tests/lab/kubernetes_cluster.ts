@@ -117,7 +117,7 @@ async function installed(host: Host, api: Kubernetes, account: typeof accounts[n
     ...["install", "--kubernetes", "--kubeconfig", api.kubeconfig, "--service-account", `kube-system/${account}`],
     ...["--no-systemd", "--no-cni", "--binary", program, ...(root === "" ? [] : ["--root", root])],
   ]);
-  return `${root}/etc/tortie/kubeconfig`;
+  return `${root}/var/lib/tortie/kubeconfig`;
 }
 
 /** As the installation chains it where the plugin is there. */

@@ -54,7 +54,7 @@ async function install(world: AgentWorld, api: Kubernetes, ...more: string[]) {
 async function accessOf(world: AgentWorld, api: Kubernetes): Promise<string> {
   const done = await install(world, api);
   equal(done.code, 0, done.stderr);
-  return `${world.dir}/root/etc/tortie/kubeconfig`;
+  return `${world.dir}/root/var/lib/tortie/kubeconfig`;
 }
 
 /** What a controllers process says of itself over HTTP; code 0 = ready. */
@@ -87,8 +87,11 @@ Deno.test(`the manifests give each account what it asks for, and nothing else ($
     const text = await Deno.readTextFile(file);
     match(text, /^# Written by tortie/);
     const config = JSON.parse(await Deno.readTextFile(`${world.dir}/root/etc/cni/net.d/10-calico.conflist`));
-    equal(config.plugins[0].kubernetes.kubeconfig, "/etc/tortie/kubeconfig");
-    match(await Deno.readTextFile(`${world.dir}/root/etc/tortie/tortie.env`), /KUBECONFIG="\/etc\/tortie\/kubeconfig"/);
+    equal(config.plugins[0].kubernetes.kubeconfig, "/var/lib/tortie/kubeconfig");
+    match(
+      await Deno.readTextFile(`${world.dir}/root/etc/tortie/tortie.env`),
+      /KUBECONFIG="\/var\/lib\/tortie\/kubeconfig"/,
+    );
     match((await install(world, api)).stdout, /everything is installed already/);
     equal(await Deno.readTextFile(file), text, "a token that is fresh stays");
     await Deno.writeTextFile(file, "apiVersion: v1\n");
@@ -144,9 +147,9 @@ Deno.test(`the manifests give each account what it asks for, and nothing else ($
     const kubeconfig = `${world.dir}/controllers`;
     const done = await install(world, api, "--service-account", "kube-system/tortie-controllers", "--no-systemd");
     equal(done.code, 0, done.stderr);
-    await Deno.remove(`${world.dir}/root/etc/tortie/kubeconfig`);
+    await Deno.remove(`${world.dir}/root/var/lib/tortie/kubeconfig`);
     equal((await install(world, api, "--service-account", "kube-system/tortie-controllers")).code, 0);
-    await Deno.copyFile(`${world.dir}/root/etc/tortie/kubeconfig`, kubeconfig);
+    await Deno.copyFile(`${world.dir}/root/var/lib/tortie/kubeconfig`, kubeconfig);
     await giveReasons(world, api);
     const env = { ETCD_ENDPOINTS: world.etcd.endpoint, KUBECONFIG: kubeconfig, LOG_LEVEL: "debug" };
     const [program, ...args] = [...words(world), "controllers", "--health-port", "9440"];
