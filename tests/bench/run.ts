@@ -5,6 +5,7 @@ const benches: Record<string, () => Promise<{ bench(args: string[]): Promise<num
   store: () => import("./store.ts"),
   policy: () => import("./policy.ts"),
   routes: () => import("./routes.ts"),
+  throughput: () => import("./throughput.ts"),
   controllers: () => import("./controllers.ts"),
 };
 
