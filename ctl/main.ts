@@ -2,10 +2,8 @@ import { isProblem, messageOf, Problem } from "../lib/problem.ts";
 import { Resources } from "../datastore/resources.ts";
 import type { Store } from "../datastore/store.ts";
 import { type Call, type Command, commonFlags, type FlagValues, forceFlag, parseArguments } from "./command.ts";
-import { commands } from "./commands/index.ts";
 import { connectionOptions, MissingConfig } from "./config.ts";
 import type { Lifelines } from "./cut.ts";
-import { guardedStore } from "./cut_guard.ts";
 import { commandHelp, overview } from "./help.ts";
 import { nearest } from "../lib/nearest.ts";
 import { processSurroundings } from "./process_surroundings.ts";
@@ -18,8 +16,9 @@ export const main = (args: string[]): Promise<number> => runCtl(args, processSur
 /** The command line in given surroundings. @returns the exit code. */
 export async function runCtl(args: string[], surroundings: Surroundings): Promise<number> {
   try {
-    const command = commandFor(args);
-    if (!command) return overviewOrUnknown(args, surroundings);
+    const commands = await commandsFor(args);
+    const command = commandFor(args, commands);
+    if (!command) return overviewOrUnknown(args, surroundings, commands);
     const { words, flags } = parseArguments(args, [...command.flags, ...commonFlags]);
     if (flags.on("help")) {
       surroundings.out(commandHelp(command, surroundings.program));
@@ -34,10 +33,16 @@ export async function runCtl(args: string[], surroundings: Surroundings): Promis
       surroundings.err(`accepts ${command.takes} arg(s), received ${rest.length}\n`);
       return 1;
     }
-    return await runCommand(command, rest, flags, surroundings);
+    return await runCommand(command, rest, flags, surroundings, commands);
   } catch (error) {
     return tell(error, surroundings);
   }
+}
+
+/** The commands that a line may mean: `get`, which is called most of all, does not wait for the others to be loaded. */
+async function commandsFor(args: string[]): Promise<readonly Command[]> {
+  if (args[0] === "get") return [(await import("./commands/get.ts")).get];
+  return (await import("./commands/index.ts")).commands;
 }
 
 async function runCommand(
@@ -45,13 +50,14 @@ async function runCommand(
   args: string[],
   flags: FlagValues,
   surroundings: Surroundings,
+  commands: readonly Command[],
 ): Promise<number> {
   let store: Store | undefined;
   const resources = async () => {
     store ??= await connect(flags, surroundings);
     const { clock, uuid, author } = surroundings;
     const isGuarded = command.flags.includes(forceFlag) && !command.guardsItself && !flags.on(forceFlag.name);
-    const guarded = isGuarded ? guardedStore(store, lifelines) : store;
+    const guarded = isGuarded ? (await import("./cut_guard.ts")).guardedStore(store, lifelines) : store;
     return new Resources(guarded, { clock, uuid, author: author?.() });
   };
   const lifelines = async (): Promise<Lifelines> => ({
@@ -95,14 +101,14 @@ function tell(error: unknown, surroundings: Surroundings): number {
 }
 
 /** The command with the most words that begin `args`; flags between them do not count. */
-function commandFor(args: string[]): Command | undefined {
-  const words = wordsOf(args);
+function commandFor(args: string[], commands: readonly Command[]): Command | undefined {
+  const words = wordsOf(args, commands);
   return commands.filter((c) => c.words.every((word, i) => words[i] === word))
     .sort((a, b) => b.words.length - a.words.length)[0];
 }
 
 /** What stands beside flags and their values, whichever command they turn out to belong to. */
-function wordsOf(args: string[]): string[] {
+function wordsOf(args: string[], commands: readonly Command[]): string[] {
   const flags = [...commonFlags, ...commands.flatMap((command) => command.flags)];
   const takesNext = (arg: string): boolean => {
     if (arg.startsWith("--")) return flags.some((f) => f.value && (arg === `--${f.name}` || arg === `--${f.alias}`));
@@ -116,8 +122,8 @@ function wordsOf(args: string[]): string[] {
   return words;
 }
 
-function overviewOrUnknown(args: string[], surroundings: Surroundings): number {
-  const { words } = isHelp(args) ? { words: [] } : tryParse(args);
+function overviewOrUnknown(args: string[], surroundings: Surroundings, commands: readonly Command[]): number {
+  const { words } = isHelp(args) ? { words: [] } : tryParse(args, commands);
   const group = commands.some((c) => c.words[0] === words[0]) ? words[0]! : undefined;
   if (words.length === 0 || words[0] === "help" || (group && words.length === 1)) {
     surroundings.out(overview(commands, surroundings.program, group));
@@ -133,11 +139,11 @@ function overviewOrUnknown(args: string[], surroundings: Surroundings): number {
 const isHelp = (args: string[]): boolean => args.length === 0 || args.includes("--help") || args.includes("-h");
 
 /** The words of a command line whose command is not known. */
-function tryParse(args: string[]): { words: string[] } {
+function tryParse(args: string[], commands: readonly Command[]): { words: string[] } {
   try {
     return parseArguments(args, commonFlags);
   } catch (error) {
     if (!isProblem(error, "bad-input")) throw error;
-    return { words: wordsOf(args) };
+    return { words: wordsOf(args, commands) };
   }
 }

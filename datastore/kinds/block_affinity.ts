@@ -13,7 +13,7 @@ const fields = object({
     deleted: always(scalar<string>({
       blank: "false",
       wanted: "bool",
-      schema: { type: ["boolean", "string"], enum: [true, false, "true", "false"] },
+      schema: () => ({ type: ["boolean", "string"], enum: [true, false, "true", "false"] }),
       read: (value) =>
         typeof value === "boolean" ? String(value) : value === "true" || value === "false" ? value : undefined,
     })),

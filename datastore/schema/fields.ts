@@ -34,7 +34,8 @@ export function scalar<T>(parts: {
   /** The canonical value, or undefined when it cannot be read; `wanted` names the type for the message. */
   read(value: unknown): T | undefined;
   wanted: string;
-  schema: JsonSchema;
+  /** Made when it is asked for: few programs do, and all of them declare the kinds. */
+  schema(): JsonSchema;
   check?(value: T, path: string, problems: FieldProblem[]): void;
 }, options: FieldOptions<T> = {}): Field<T, "nonzero"> {
   return {
@@ -56,7 +57,7 @@ export function scalar<T>(parts: {
       if (runTags(options, subject as T, name, problems, parts.blank === "" ? "" : undefined)) return;
       runRules(options, value as T, problems);
     },
-    schema: () => withDefault(parts.schema, options.default),
+    schema: () => withDefault(parts.schema(), options.default),
     unknown: () => [],
   };
 }
@@ -67,7 +68,7 @@ export function text(options: TextOptions = {}): Field<string, "nonzero"> {
     blank: "",
     wanted: "string",
     read: (value) => (typeof value === "string" ? value : undefined),
-    schema: textSchema(options),
+    schema: () => textSchema(options),
     check: (value, path, problems) => checkText(value, path, problems, options),
   }, options);
   return { ...field, text: true };
@@ -78,7 +79,7 @@ export function flag(options: FieldOptions<boolean> = {}): Field<boolean, "nonze
   return scalar({
     blank: false,
     wanted: "bool",
-    schema: { type: "boolean" },
+    schema: () => ({ type: "boolean" }),
     read: (value) => (typeof value === "boolean" ? value : undefined),
   }, options);
 }
@@ -88,7 +89,7 @@ export function number(options: FieldOptions<number> = {}): Field<number, "nonze
   const field = scalar({
     blank: 0,
     wanted: "float64",
-    schema: { type: "number" },
+    schema: () => ({ type: "number" }),
     read: (value) => (typeof value === "number" || typeof value === "bigint" ? Number(value) : undefined),
   }, options);
   return { ...field, float: true };
@@ -102,7 +103,7 @@ export function integer(options: IntegerOptions = {}): Field<number, "nonzero"> 
     wanted: "int",
     read: (value) =>
       typeof value === "number" && Number.isInteger(value) && value >= least && value <= greatest ? value : undefined,
-    schema: integerSchema(options),
+    schema: () => integerSchema(options),
     check: (value, path, problems) => checkInteger(value, path, problems, options),
   }, options);
 }
@@ -112,7 +113,7 @@ export function integer64(options: FieldOptions<number | bigint> = {}): Field<nu
   return scalar<number | bigint>({
     blank: 0,
     wanted: "int64",
-    schema: { type: "integer", format: "int64" },
+    schema: () => ({ type: "integer", format: "int64" }),
     read: (value) =>
       Number.isSafeInteger(value) || typeof value === "bigint" && BigInt.asIntN(64, value) === value
         ? (value as number | bigint)
@@ -122,7 +123,7 @@ export function integer64(options: FieldOptions<number | bigint> = {}): Field<nu
 
 /** A value that nobody looks into. */
 export function anything(options: FieldOptions<unknown> = {}): Field<unknown, "nonzero"> {
-  return scalar<unknown>({ blank: undefined, wanted: "any", schema: {}, read: (value) => value }, options);
+  return scalar<unknown>({ blank: undefined, wanted: "any", schema: () => ({}), read: (value) => value }, options);
 }
 
 /** A list of `item`. */

@@ -23,7 +23,7 @@ export function duration(
   return scalar({
     blank: "",
     wanted: "duration",
-    schema: { type: "string", format: "duration", examples: ["90s"] },
+    schema: () => ({ type: "string", format: "duration", examples: ["90s"] }),
     read(value) {
       const ns = typeof value === "string" ? parseDuration(value) : undefined;
       return ns === undefined ? undefined : canonicalDuration(ns);
@@ -41,12 +41,15 @@ export function duration(
  * Source: Calico api/pkg/lib/numorstring/port.go.
  */
 export function port(options: FieldOptions<Port> = {}): Field<Port, "nonzero"> {
-  return scalar<Port>({ blank: 0, wanted: "port", schema: ports, read: readPort }, { rules: checkPort, ...options });
+  return scalar<Port>({ blank: 0, wanted: "port", schema: () => ports, read: readPort }, {
+    rules: checkPort,
+    ...options,
+  });
 }
 
 /** A protocol. A string of digits becomes the number. */
 export function protocol(options: FieldOptions<Protocol> = {}): Field<Protocol, "nonzero"> {
-  return scalar<Protocol>({ blank: 0, wanted: "protocol", schema: protocols, read: readUint8OrText }, {
+  return scalar<Protocol>({ blank: 0, wanted: "protocol", schema: () => protocols, read: readUint8OrText }, {
     rules: checkProtocol,
     ...options,
   });
@@ -54,14 +57,19 @@ export function protocol(options: FieldOptions<Protocol> = {}): Field<Protocol, 
 
 /** A DSCP value. */
 export function dscp(options: FieldOptions<Dscp> = {}): Field<Dscp, "nonzero"> {
-  return scalar<Dscp>({ blank: "", wanted: "DSCP", schema: dscps, read: readUint8OrText }, options);
+  return scalar<Dscp>({ blank: "", wanted: "DSCP", schema: () => dscps, read: readUint8OrText }, options);
 }
 
 /** Kubernetes' IntOrString. */
 export function intOrText(): Field<number | string, "nonzero"> {
   const read = (value: unknown) =>
     typeof value === "string" || Number.isInteger(value) ? (value as number | string) : undefined;
-  return scalar<number | string>({ blank: 0, wanted: "int or string", schema: { type: ["integer", "string"] }, read });
+  return scalar<number | string>({
+    blank: 0,
+    wanted: "int or string",
+    schema: () => ({ type: ["integer", "string"] }),
+    read,
+  });
 }
 
 /** Least and greatest value of Go's int32. */
@@ -69,7 +77,7 @@ export const int32: [number, number] = [-(2 ** 31), 2 ** 31 - 1];
 
 /** An AS number of 32 bits. `"1.5"` (high and low 16 bits) becomes 65541. */
 export function asNumber(options: FieldOptions<number> = {}): Field<number, "nonzero"> {
-  return scalar<number>({ blank: 0, wanted: "AS number", schema: asNumbers, read: readAsNumber }, options);
+  return scalar<number>({ blank: 0, wanted: "AS number", schema: () => asNumbers, read: readAsNumber }, options);
 }
 
 function checkPort(value: Port, refuse: Refuse): void {
