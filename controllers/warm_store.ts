@@ -1,9 +1,11 @@
+import { groupedTxns } from "./grouped_txns.ts";
 import type { Mirror } from "../datastore/mirror.ts";
 import type { CallOptions, KeyValue, Range, Snapshot, Store } from "../datastore/store.ts";
 
 /**
  * The store, but single values are answered by the mirror: what is decided by the mirror's copy is written on top of it. An
- * old copy costs a conflict, never a lost change, as every write names the revision that it replaces. Ranges are read anew.
+ * old copy costs a conflict, never a lost change, as every write names the revision that it replaces. Ranges are read anew,
+ * and transactions go in groups.
  */
 export function warmStore(store: Store, mirror: Pick<Mirror, "get" | "revision">): Store {
   const get = (key: string): Promise<KeyValue | undefined> => Promise.resolve(mirror.get(key));
@@ -20,7 +22,7 @@ export function warmStore(store: Store, mirror: Pick<Mirror, "get" | "revision">
     get,
     read,
     list: (...call) => store.list(...call),
-    txn: (...call) => store.txn(...call),
+    txn: groupedTxns(store),
     watch: (...call) => store.watch(...call),
     lease: (...call) => store.lease(...call),
     status: (...call) => store.status(...call),
