@@ -265,6 +265,18 @@ export async function putCluster(
   }
 }
 
+/** A machine at the other end of the host's wire, which it is the default gateway of: 192.0.2.254; the host is 192.0.2.1. */
+export async function machineBeside(world: AgentWorld): Promise<Namespace> {
+  const { host } = world, outside = await world.pod();
+  await host.ip(`link set wire netns ${outside.name}`);
+  await host.ip("addr add 192.0.2.1/24 dev eth0");
+  await host.ip("route add default via 192.0.2.254");
+  await outside.ip("addr add 192.0.2.254/24 dev wire");
+  await outside.ip("link set wire up");
+  await outside.ip("route add default via 192.0.2.1");
+  return outside;
+}
+
 /** Links of the plugin's names; when the sources run, small scripts, which keep the name in argv[0] only by a word. */
 async function linkPlugins(dir: string): Promise<void> {
   const words = tortie();

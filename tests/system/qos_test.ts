@@ -1,7 +1,7 @@
 /** Limits that a pod's annotations ask for, tried with traffic: bandwidth both ways, packets a second, connections at a time. */
 import assert from "node:assert/strict";
 import { passageName } from "../../kernel/rtnetlink/bandwidth.ts";
-import { type AgentWorld, makeAgentWorld, putCluster } from "../lab/agent_world.ts";
+import { type AgentWorld, machineBeside, makeAgentWorld, putCluster } from "../lab/agent_world.ts";
 import type { Namespace } from "../lab/namespaces.ts";
 import { wait } from "../lab/wait.ts";
 
@@ -43,6 +43,7 @@ Deno.test("a pod's limits hold from its first packet, follow changes, and leave 
     } as never);
   await putPod("cart-0", annotations);
   await putPod("buyer", { [q("egressBandwidth")]: "much" });
+  // Calico's rules let a connection that a pod of the same host began past the receiver's limits.
   const outside = await machineBeside(world);
   await world.start();
   const pod = await world.pod();
@@ -101,18 +102,6 @@ Deno.test("a pod's limits hold from its first packet, follow changes, and leave 
     await wait("the passage to go", async () => !/bwcali/.test(await world.host.ip("-o link")));
   });
 });
-
-/** A machine on the host's wire. Calico's rules let a connection that a pod of the same host began past the receiver's limits. */
-async function machineBeside(world: AgentWorld): Promise<Namespace> {
-  const { host } = world, outside = await world.pod();
-  await host.ip(`link set wire netns ${outside.name}`);
-  await host.ip("addr add 192.0.2.1/24 dev eth0");
-  await host.ip("route add default via 192.0.2.254");
-  await outside.ip("addr add 192.0.2.254/24 dev wire");
-  await outside.ip("link set wire up");
-  await outside.ip("route add default via 192.0.2.1");
-  return outside;
-}
 
 /** Adds a pod. @returns its address. */
 async function addressOf(world: AgentWorld, cni: ReturnType<typeof call>): Promise<string> {
