@@ -72,7 +72,7 @@ async function run(call: Call): Promise<number> {
   return problems.length > 0 ? 1 : 0;
 }
 
-/** What rules have counted on this host. Scripts that call calicoctl know its columns, and get those alone. */
+/** What rules have counted on this host. DIFFERS: calicoctl has no such columns, so scripts that call it get none. */
 async function addCounts(surroundings: Surroundings, found: Found[]): Promise<void> {
   const policies = found.filter(({ kind }) => ["NetworkPolicy", "GlobalNetworkPolicy"].includes(kind.kind));
   if (policies.length === 0) return;
