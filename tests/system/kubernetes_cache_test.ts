@@ -1,4 +1,6 @@
 import { equal, match, ok } from "node:assert/strict";
+import { kubeconfigText } from "../../datastore/kubernetes/kubeconfig.ts";
+import { runOk } from "../../lib/process.ts";
 import { type AgentWorld, makeAgentWorld, type PluginResult, putCluster } from "../lab/agent_world.ts";
 import type { ApiServer } from "../lab/api_server.ts";
 import { wait } from "../lab/wait.ts";
@@ -124,4 +126,42 @@ Deno.test("pods and namespaces are followed: ADD asks nothing that is known, and
       ok(/does not answer|cannot be read/.test((await known(world))!.pods.why ?? ""));
     },
   );
+});
+
+/** A token of an account of the lab's API server, in a kubeconfig. */
+async function kubeconfigOf(world: AgentWorld, api: ApiServer, account: string): Promise<string> {
+  const words = ["-fsS", "--cacert", api.caFile, "-H", `Authorization: Bearer ${api.token}`, "-d", '{"spec":{}}'];
+  const place = `${api.url}/api/v1/namespaces/kube-system/serviceaccounts/${account}/token`;
+  const answer = await runOk("nsenter", [`--net=${world.host.path}`, "curl", ...words, place]);
+  const { token } = (JSON.parse(answer) as { status: { token: string } }).status;
+  const file = `${world.dir}/kubeconfig-${account}`;
+  await Deno.writeTextFile(file, kubeconfigText({ server: api.url, ca: await Deno.readTextFile(api.caFile), token }));
+  return file;
+}
+
+Deno.test("an account that may get and not list, as that of Calico's plugin, is served by a question for each ADD (fake)", async () => {
+  await using world = await makeAgentWorld("k8");
+  await putCluster(world, "alder", [{ name: "p4", cidr: "10.88.0.0/20", blockSize: 28 }]);
+  const api = await world.api(), account = "calico-cni-plugin";
+  const group = "rbac.authorization.k8s.io", apiVersion = `${group}/v1`, metadata = { name: account };
+  const rules = [{ apiGroups: [""], resources: ["pods", "nodes", "namespaces"], verbs: ["get"] }];
+  await api.put({ apiVersion, kind: "ClusterRole", metadata, rules });
+  const subjects = [{ kind: "ServiceAccount", name: account, namespace: "kube-system" }];
+  const roleRef = { apiGroup: group, kind: "ClusterRole", name: account };
+  await api.put({ apiVersion, kind: "ClusterRoleBinding", metadata, subjects, roleRef });
+  await api.put({ apiVersion: "v1", kind: "Namespace", metadata: { name: "shop" } });
+  await putPod(api, "cart-0", "uid-1", "first");
+  const kubeconfig = await kubeconfigOf(world, api, account);
+  await world.start({ env: { KUBECONFIG: kubeconfig } });
+  await wait("the refusal", async () => /cannot list pods/.test((await known(world))?.pods.why ?? ""));
+  const pod = await world.pod(), asked = questions(world);
+  await asked();
+  const config = {
+    ...{ name: "net-x", type: "calico", cniVersion: "1.1.0", nodename: "alder", nodename_file_optional: true },
+    ...{ ipam: { type: "calico-ipam" }, policy: { type: "k8s" }, kubernetes: { kubeconfig } },
+  };
+  const args = "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=cart-0;K8S_POD_UID=uid-1";
+  const added = await world.call({ command: "ADD", containerId: "c1", netns: pod.path, config, args });
+  equal(added.code, 0, added.stdout);
+  equal((await asked()).length, 2, "the pod and its namespace");
 });
