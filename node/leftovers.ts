@@ -1,5 +1,6 @@
 import { formatCidr } from "../lib/ip.ts";
 import { readIfThere } from "../lib/durable_file.ts";
+import { passagePrefix } from "../kernel/rtnetlink/bandwidth.ts";
 import { deleteLink, type Link, listLinks } from "../kernel/rtnetlink/link.ts";
 import { kind, listRoutes, removeRoute, type Route, table } from "../kernel/rtnetlink/route.ts";
 import { listRules, removeRule, type Rule } from "../kernel/rtnetlink/rule.ts";
@@ -7,7 +8,7 @@ import { E, isErrno, type RtSocket } from "../kernel/rtnetlink/socket.ts";
 
 /** What of ours is in the kernel. */
 export interface Leftovers {
-  /** Pods' host ends and tunnels. Routes over them go with them. */
+  /** Pods' host ends, what their packets pass through, and tunnels. Routes over them go with them. */
   links: Link[];
   routes: Route[];
   /** They lead into WireGuard's tables. */
@@ -26,14 +27,15 @@ const protocol = { calico: 80, bird: 12 };
 export function findLeftovers(socket: RtSocket, options: { prefix: string; bird: boolean }): Leftovers {
   const all = [...listLinks(socket).values()];
   const links = all.filter((link) =>
-    tunnels.includes(link.name) || (link.kind === "veth" && link.name.startsWith(options.prefix))
+    tunnels.includes(link.name) || (link.kind === "veth" && link.name.startsWith(options.prefix)) ||
+    (link.kind === "ifb" && link.name.startsWith(passagePrefix))
   );
   const going = new Set(links.map((l) => l.index));
   const ours = options.bird ? [protocol.calico, protocol.bird] : [protocol.calico];
   const rules = ([4, 6] as const).flatMap((family) => listRules(socket, family))
     .filter((r) => r.protocol === protocol.calico && r.invert);
   const thrown = rules.flatMap(({ family, table }) => listRoutes(socket, { family, table }))
-    .filter((r) => r.protocol === protocol.calico && r.kind === kind.throw);
+    .filter((r) => r.protocol === protocol.calico && [kind.throw, kind.prohibit].some((k) => k === r.kind));
   const routes = ([4, 6] as const)
     .flatMap((family) => ours.flatMap((p) => listRoutes(socket, { family, table: table.main, protocol: p })))
     .filter((r) => ours.includes(r.protocol) && (r.index === undefined || !going.has(r.index)));

@@ -24,14 +24,15 @@ export interface Bandwidth {
   egress: TokenBucket | undefined;
 }
 
-const prefix = "bwcali";
+/** What the names of passages begin with; they are Calico's and ours alone. */
+export const passagePrefix = "bwcali";
 
 /**
  * Name of the device that a pod's own packets pass through, because only what leaves can be held back.
  * Source: Calico felix/dataplane/linux/qos/qos.go: a prefix and the beginning of SHA-512 of the interface's name.
  */
 export const passageName = (interfaceName: string): string =>
-  (prefix + createHash("sha512").update(interfaceName).digest("hex")).slice(0, 15);
+  (passagePrefix + createHash("sha512").update(interfaceName).digest("hex")).slice(0, 15);
 
 /**
  * Limits of pods' bandwidth by the name of the host side: a token bucket on it for what the pod receives, and one on a
@@ -66,7 +67,7 @@ const broken: TokenBucket = { rate: 0, bufferTicks: 0, limitBytes: 0, peakRate: 
 
 function listBandwidths(socket: RtSocket, owns: (name: string) => boolean): Map<string, Bandwidth> {
   const links = [...listLinks(socket).values()], qdiscs = Map.groupBy(listQdiscs(socket), (q) => q.index);
-  const passages = new Map(links.filter((l) => l.name.startsWith(prefix)).map((l) => [l.name, l]));
+  const passages = new Map(links.filter((l) => l.name.startsWith(passagePrefix)).map((l) => [l.name, l]));
   const found = new Map<string, Bandwidth>();
   for (const { name, index } of links.filter((l) => owns(l.name))) {
     const passage = passages.get(passageName(name)), own = qdiscs.get(index) ?? [];
@@ -113,7 +114,7 @@ function passageOf(socket: RtSocket, interfaceName: string): Link | Error {
 /** Takes all limits off; `name` may be a passage whose interface is gone. */
 function lift(socket: RtSocket, name: string): Error | undefined {
   const link = getLink(socket, name);
-  if (name.startsWith(prefix)) return link && tolerant(socket, [deleteLink(link.index)], E.NODEV);
+  if (name.startsWith(passagePrefix)) return link && tolerant(socket, [deleteLink(link.index)], E.NODEV);
   const error = link && tolerant(socket, [removeBucket(link.index)], E.INVAL, E.NOENT);
   return error ?? liftEgress(socket, name);
 }

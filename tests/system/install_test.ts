@@ -210,6 +210,9 @@ Deno.test("what an agent leaves in a kernel is found and removed, what others ma
       "-6 route add blackhole fd00:1::/122 proto 80",
       "rule add not from all fwmark 0x200000/0x200000 lookup 1 priority 99 protocol 80",
       "route add throw 10.65.7.0/26 table 1 proto 80",
+      "route add prohibit 10.65.0.0/16 table 1 proto 80 metric 2147483647",
+      "link add bwcali0123 type ifb",
+      "link add bwcali-not type bridge",
       "rule add from all lookup 7 priority 50",
     ]
   ) await ip(line);
@@ -217,8 +220,10 @@ Deno.test("what an agent leaves in a kernel is found and removed, what others ma
   using socket = RtSocket.open(netns);
   const withoutBird = tellLeftovers(findLeftovers(socket, { prefix: "cali", bird: false }));
   assert.deepEqual(withoutBird.sort(), [
+    "interface bwcali0123",
     "interface cali1234567890a",
     "interface vxlan.calico",
+    "route 10.65.0.0/16",
     "route 10.65.0.0/26",
     "route 10.65.7.0/26",
     "route fd00:1::/122",
