@@ -20,6 +20,7 @@ interface Selecting {
 const fieldOf = new Map(
   [...felixFields, ...Object.keys(ownParameters)].map((field) => [parameterOf(field).toLowerCase(), field]),
 );
+const configurationPrefix = kindPrefix("FelixConfiguration");
 const annotationPrefix = "config.projectcalico.org/";
 
 /**
@@ -31,6 +32,7 @@ const annotationPrefix = "config.projectcalico.org/";
  */
 export class FelixSources {
   readonly #node: string;
+  readonly #nodeKey: string;
   readonly #env: SettingSources["env"];
   readonly #named = new Map<string, Record<string, unknown>>();
   readonly #selecting = new Map<string, Selecting>();
@@ -38,6 +40,7 @@ export class FelixSources {
 
   constructor(node: string, env: SettingSources["env"]) {
     this.#node = node;
+    this.#nodeKey = resourceKey("Node", node);
     this.#env = env;
   }
 
@@ -57,7 +60,7 @@ export class FelixSources {
     for (const key of deleted) {
       if (!this.#concerns(key)) continue;
       changed = true;
-      if (key === this.#ownNodeKey()) this.#nodeLabels = undefined;
+      if (key === this.#nodeKey) this.#nodeLabels = undefined;
       else this.#drop(key);
     }
     return { changed, broken };
@@ -74,11 +77,7 @@ export class FelixSources {
   }
 
   #concerns(key: string): boolean {
-    return key.startsWith(kindPrefix("FelixConfiguration")) || key === this.#ownNodeKey();
-  }
-
-  #ownNodeKey(): string {
-    return resourceKey("Node", this.#node);
+    return key.startsWith(configurationPrefix) || key === this.#nodeKey;
   }
 
   #drop(key: string): void {
@@ -90,7 +89,7 @@ export class FelixSources {
   #read(kv: KeyValue): void {
     const resource = decodeResource(kv);
     if (!resource || isUndecodable(resource)) throw new Error(resource?.why ?? "no resource has such a key");
-    if (kv.key === this.#ownNodeKey()) {
+    if (kv.key === this.#nodeKey) {
       this.#nodeLabels = resource.metadata.labels ?? {};
       return;
     }

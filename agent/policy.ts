@@ -48,6 +48,7 @@ export interface PolicyOptions {
   signal: AbortSignal;
 }
 
+const endpointPrefix = kindPrefix("WorkloadEndpoint");
 /** Changes calculated at once, before others on the event loop get their turn: some milliseconds' work. */
 const atOnce = 2_000;
 
@@ -189,7 +190,7 @@ class PolicyLoop {
   #noteEndpoints({ set, deleted }: Changes): void {
     const { node } = this.#options;
     for (const { key, revision } of set) {
-      if (!key.startsWith(kindPrefix("WorkloadEndpoint"))) continue;
+      if (!key.startsWith(endpointPrefix)) continue;
       if (isEndpointOf(node, key)) this.#taken.set(key, revision);
     }
     for (const key of deleted) {

@@ -34,7 +34,8 @@ export interface KernelFacts {
   ipv6: boolean;
 }
 
-const kinds = ["IPPool", "Node", "BGPConfiguration", "ClusterInformation"];
+const endpoints = kindPrefix("WorkloadEndpoint");
+const others = ["IPPool", "Node", "BGPConfiguration", "ClusterInformation"].map((kind) => kindPrefix(kind));
 
 /**
  * What the rules depend on besides policy, kept up to date by the mirror's changes: settings, pools, nodes, floating
@@ -125,10 +126,8 @@ export class FactInputs {
   }
 
   #concerns(key: string): boolean {
-    if (key.startsWith(kindPrefix("WorkloadEndpoint"))) {
-      return isEndpointOf(this.#node, key);
-    }
-    return kinds.some((kind) => key.startsWith(kindPrefix(kind)));
+    if (key.startsWith(endpoints)) return isEndpointOf(this.#node, key);
+    return others.some((prefix) => key.startsWith(prefix));
   }
 
   #read(kv: KeyValue): boolean {

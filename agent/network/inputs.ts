@@ -151,7 +151,8 @@ export class NetworkInputs {
 
   /** Undefined for what this node's network does not depend on, other nodes' endpoints above all. */
   #readerOf(key: string) {
-    return this.#readers.find((r) => key.startsWith(r.prefix) && (r.concerns?.(key) ?? true));
+    const reader = this.#readers.find((r) => key.startsWith(r.prefix));
+    return reader?.concerns?.(key) === false ? undefined : reader;
   }
 
   /** True when the cluster may be worked on: ClusterInformation `default` says datastoreReady. */

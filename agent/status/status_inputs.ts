@@ -31,7 +31,7 @@ export class StatusInputs {
     for (const kv of changes.set) changed = this.#take(kv) || changed;
     for (const key of changes.deleted) {
       changed = this.#workloads.delete(key) || this.#hosts.delete(key) || changed;
-      if (key === clusterKey()) this.#ready = false;
+      if (key === clusterKey) this.#ready = false;
     }
     return changed;
   }
@@ -57,9 +57,9 @@ export class StatusInputs {
   }
 
   #take(kv: KeyValue): boolean {
-    if (kv.key.startsWith(kindPrefix("WorkloadEndpoint"))) return this.#takeWorkload(kv);
-    if (kv.key.startsWith(kindPrefix("HostEndpoint"))) return this.#takeHost(kv);
-    if (kv.key !== clusterKey()) return false;
+    if (kv.key.startsWith(workloadPrefix)) return this.#takeWorkload(kv);
+    if (kv.key.startsWith(hostPrefix)) return this.#takeHost(kv);
+    if (kv.key !== clusterKey) return false;
     this.#ready = specOf(kv)?.datastoreReady === true;
     return true;
   }
@@ -97,7 +97,8 @@ export class StatusInputs {
   }
 }
 
-const clusterKey = (): string => resourceKey("ClusterInformation", "default");
+const clusterKey = resourceKey("ClusterInformation", "default");
+const workloadPrefix = kindPrefix("WorkloadEndpoint"), hostPrefix = kindPrefix("HostEndpoint");
 const textOf = (value: unknown): string => (typeof value === "string" ? value : "");
 
 function specOf(kv: KeyValue): Spec | undefined {
