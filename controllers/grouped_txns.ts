@@ -31,8 +31,9 @@ export function groupedTxns(store: Pick<Store, "txn">): Store["txn"] {
   };
 }
 
-/** One that says nothing about ranges and leases, which others' writes could touch. */
-const isSimple = ({ compare, onConflict }: Txn): boolean => !onConflict && compare.every((one) => "key" in one);
+/** One that says nothing about ranges, which others' writes could touch. */
+const isSimple = ({ compare, onConflict = [] }: Txn): boolean =>
+  compare.every((one) => "key" in one) && onConflict.every((what) => typeof what === "string");
 
 /** As many from the front as fit together, no key twice. */
 function takeGroup(queue: Waiting[]): Waiting[] {
@@ -52,7 +53,9 @@ function takeGroup(queue: Waiting[]): Waiting[] {
 
 async function commit(store: Pick<Store, "txn">, group: Waiting[]): Promise<void> {
   if (group.length > 1) {
-    const whole = { compare: group.flatMap(({ txn }) => txn.compare), write: group.flatMap(({ txn }) => txn.write) };
+    const [compare, write] = [group.flatMap(({ txn }) => txn.compare), group.flatMap(({ txn }) => txn.write)];
+    // What a conflict is about, each finds out by itself.
+    const whole: Txn = { compare, write, onConflict: [] };
     try {
       const result = await store.txn(whole);
       if (result.committed) return group.forEach(({ done }) => done.resolve(result));
