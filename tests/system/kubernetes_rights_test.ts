@@ -4,10 +4,11 @@ import { parseAllDocuments } from "yaml";
 import { run } from "../../lib/process.ts";
 import { silentLog } from "../../lib/log.ts";
 import { systemClock } from "../../lib/clock.ts";
+import { knownSettings } from "../../node/settings.ts";
 import { keepKubernetesAccess } from "../../node/kubernetes_access.ts";
 import { type AgentWorld, makeAgentWorld, putCluster, tortie } from "../lab/agent_world.ts";
 import { type Asked, askedBy, covers, type Rule } from "../lab/api_access.ts";
-import { apiKind, type Kubernetes, startKubernetes } from "../lab/kubernetes.ts";
+import { apiKind, type Kubernetes, kubernetesBinaries, startKubernetes } from "../lab/kubernetes.ts";
 import { wait } from "../lab/wait.ts";
 
 const root = new URL("../..", import.meta.url).pathname;
@@ -81,6 +82,13 @@ Deno.test(`the manifests give each account what it asks for, and nothing else ($
     return true;
   }, { deadlineMs: 20_000 });
 
+  if (kubernetesBinaries) {
+    await t.step("a real API server takes the workloads as they are", async () => {
+      for (const file of ["node.yaml", "controllers.yaml"]) {
+        await api.apply(await Deno.readTextFile(`${root}docs/kubernetes/${file}`));
+      }
+    });
+  }
   await t.step("install --kubernetes writes a kubeconfig with a bound token, which only root can read", async () => {
     const file = await accessOf(world, api);
     equal(Deno.statSync(file).mode! & 0o777, 0o600);
@@ -183,6 +191,42 @@ Deno.test(`the manifests give each account what it asks for, and nothing else ($
     for (const one of asked) ok(rulesOf("tortie-controllers").some((rule) => covers(rule, one)), JSON.stringify(one));
     deepEqual(unused(rulesOf("tortie-controllers"), asked).filter((one) => !seldom.has(one)), []);
   });
+});
+
+interface Container {
+  env?: { name: string }[];
+  volumeMounts: { name: string }[];
+  args: string[];
+}
+
+interface Workload {
+  spec: {
+    template: {
+      spec: {
+        serviceAccountName: string;
+        initContainers?: Container[];
+        containers: Container[];
+        volumes: { name: string }[];
+      };
+    };
+  };
+}
+
+Deno.test("the workloads of the manifests name accounts, volumes, settings and commands that there are", async () => {
+  const accounts = parseAllDocuments(manifest).map((d) => d.toJSON()).filter((o) => o.kind === "ServiceAccount");
+  const names = accounts.map((account) => account.metadata.name);
+  for (const file of ["node.yaml", "controllers.yaml"]) {
+    const text = await Deno.readTextFile(`${root}docs/kubernetes/${file}`);
+    const { spec } = (parseAllDocuments(text)[0]!.toJSON() as Workload).spec.template;
+    ok(names.includes(spec.serviceAccountName), spec.serviceAccountName);
+    const containers = [...spec.initContainers ?? [], ...spec.containers];
+    const mounted = new Set(containers.flatMap(({ volumeMounts }) => volumeMounts.map(({ name }) => name)));
+    deepEqual([...mounted].sort(), spec.volumes.map(({ name }) => name).sort(), file);
+    for (const { name } of containers.flatMap(({ env = [] }) => env)) {
+      ok(knownSettings.some((setting) => setting.name === name), name);
+    }
+    for (const { args } of containers) ok(["install", "node", "controllers"].includes(args[0]!), args[0]);
+  }
 });
 
 /** What the controllers ask for only when there is a reason that this test does not make. */
