@@ -16,10 +16,9 @@ import type { Store } from "../datastore/store.ts";
 import { badInput, type Call } from "./command.ts";
 import { cutsOf } from "./cut.ts";
 import { cutRefused } from "./cut_guard.ts";
-import type { Document } from "./input.ts";
-import { rehearse } from "./preview.ts";
+import type { Rehearsal } from "../datastore/rehearsal.ts";
 import type { Surroundings } from "./surroundings.ts";
-import { report } from "./writing.ts";
+import { type Outcome, report } from "./writing.ts";
 
 /** Times a change is rehearsed anew when the datastore changed meanwhile. */
 const tries = 3;
@@ -37,17 +36,17 @@ export function confirmTime(text: string): number {
 }
 
 /**
- * Applies objects in one transaction that is undone unless somebody confirms it. On a terminal it stays and tells the time
- * that is left.  @returns the exit code.
+ * Does in one transaction what was rehearsed, and undoes it unless somebody confirms it. On a terminal it stays and tells the
+ * time that is left. @param rehearsed tries it out on a copy of the store as it is now. @returns the exit code.
  */
 export async function applyPending(
   call: Call,
-  documents: readonly Document[],
+  rehearsed: (store: Store) => Promise<{ rehearsal: Rehearsal; outcome: Outcome }>,
   seconds: number,
 ): Promise<number> {
   const { surroundings } = call, { store } = await call.resources();
   for (let left = tries;; left--) {
-    const { rehearsal, outcome } = await rehearse(call, documents, store);
+    const { rehearsal, outcome } = await rehearsed(store);
     if (outcome.errors.length > 0) return report(call, { ...outcome, handled: 0, done: [] }, "apply", "applied");
     const cuts = cutsOf(new World(rehearsal.before), new World(await rehearsal.after()), await call.lifelines());
     const isolating = call.flags.on("force") ? [] : cuts.filter((c) => c.is === "datastore");

@@ -49,9 +49,9 @@ export async function preview(call: Call): Promise<number> {
 /** The same for what staged policies ask for: all of them, or those that the call's words name. @returns the exit code. */
 export async function previewStaged(call: Call): Promise<number> {
   outputOf(call);
-  const { rehearsed, stagedIn } = await import("./staged.ts");
+  const { stagedIn, worldsOf } = await import("./staged.ts");
   const resources = await call.resources(), { clock, uuid } = call.surroundings;
-  const { before, after } = await rehearsed(await stagedIn(call, resources), resources, { clock, uuid });
+  const { before, after } = await worldsOf(await stagedIn(call, resources), resources, { clock, uuid });
   tellChanges(call, before, after);
   return 0;
 }

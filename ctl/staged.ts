@@ -7,6 +7,7 @@ import { type NetworkPolicy, storedPolicyOf } from "../datastore/kubernetes/netw
 import { identify } from "../datastore/problems.ts";
 import { Rehearsal } from "../datastore/rehearsal.ts";
 import type { Resources, ResourcesOptions } from "../datastore/resources.ts";
+import type { Store } from "../datastore/store.ts";
 import { badInput, type Call } from "./command.ts";
 import { newObject } from "./commands/create.ts";
 
@@ -60,14 +61,24 @@ export async function stagedIn({ args, flags }: Call, resources: Resources): Pro
   );
 }
 
-/** What enforcing staged policies would change: applied to a copy of the datastore in memory, with every check. */
+/** Staged policies enforced in a copy of the datastore in memory, with every check. */
 export async function rehearsed(
+  staged: readonly Resource[],
+  store: Store,
+  options: ResourcesOptions,
+): Promise<Rehearsal> {
+  const rehearsal = await Rehearsal.of(store, options);
+  for (const policy of staged) await promote(policy, rehearsal.resources);
+  return rehearsal;
+}
+
+/** What enforcing staged policies would change. */
+export async function worldsOf(
   staged: readonly Resource[],
   { store }: Resources,
   options: ResourcesOptions,
 ): Promise<{ before: World; after: World }> {
-  const rehearsal = await Rehearsal.of(store, options);
-  for (const policy of staged) await promote(policy, rehearsal.resources);
+  const rehearsal = await rehearsed(staged, store, options);
   return { before: new World(rehearsal.before), after: new World(await rehearsal.after()) };
 }
 
@@ -106,7 +117,7 @@ export async function withEffects(
 ): Promise<Kind> {
   const effects = new Map<Resource, Difference["changes"]>();
   for (const item of items) {
-    const { before, after } = await rehearsed([item], resources, options);
+    const { before, after } = await worldsOf([item], resources, options);
     effects.set(item, verdictChanges(before, after).changes);
   }
   const count = (head: string, verdict: "allow" | "deny"): Column => ({

@@ -1,5 +1,7 @@
-import { equal, match } from "node:assert/strict";
+import { deepEqual, equal, match } from "node:assert/strict";
+import { FakeClock } from "../lib/clock.ts";
 import { apiVersion, resourcePrefix } from "../datastore/kind.ts";
+import { guardKey, readPending, undoPending } from "../datastore/pending.ts";
 import { LastingStore, memoryCtl } from "./_memory_ctl.ts";
 
 type Spec = Record<string, unknown>;
@@ -37,8 +39,7 @@ const cluster = [
   stored("clusterinformations", "ClusterInformation", { name: "default" }, { datastoreReady: true }),
 ];
 
-async function ctl(objects: [string, unknown][]) {
-  const store = new LastingStore();
+async function ctl(objects: [string, unknown][], store = new LastingStore()) {
   for (const [key, value] of [...cluster, ...objects]) {
     await store.txn({ compare: [], write: [{ put: `${resourcePrefix}${key}`, value: JSON.stringify(value) }] });
   }
@@ -92,4 +93,18 @@ Deno.test("staged apply says what it needs", async () => {
   match((await run("staged", "apply")).text, /say which staged policies to enforce/);
   match((await run("staged", "apply", "np", "x")).text, /np is no kind of staged policies/);
   equal((await run("staged", "apply", "snp", "x", "-n", "shop")).code, 1);
+});
+
+Deno.test("enforced for a time, all in one transaction, and undone when nobody confirms it", async () => {
+  const store = new LastingStore({ clock: new FakeClock() });
+  const run = await ctl([staged("db", rules), staged("api", { ...rules, selector: "app == 'api'" })], store);
+  match((await run("staged", "apply", "--all", "--confirm", "60s")).text, /no tortie node is connected/);
+  await store.txn({ compare: [], write: [{ put: guardKey("n1"), value: "" }] });
+  const { text } = await run("staged", "apply", "--all", "--confirm", "60s");
+  match(text, /applied 2 'StagedNetworkPolicy' resource\(s\)[^]*is undone in 60 s unless you confirm it/);
+  const names = async (kind: string) => (await run("get", kind, "-n", "shop", "-o", "name")).text.trim().split("\n");
+  deepEqual([await names("np"), await names("snp")], [["networkpolicy/api", "networkpolicy/db"], [""]]);
+  const [pending] = await readPending(store);
+  await undoPending(store, pending!, { user: "u", host: "h" }, "2026-01-02T03:05:05Z");
+  deepEqual([await names("np"), await names("snp")], [[""], ["stagednetworkpolicy/api", "stagednetworkpolicy/db"]]);
 });

@@ -31,7 +31,7 @@ export const apply: Command = {
     const documents = await objectsOf(call);
     const resources = await call.resources();
     await initialize(call, resources);
-    if (seconds !== undefined) return await applyPending(call, documents, seconds);
+    if (seconds !== undefined) return await applyPending(call, (store) => rehearse(call, documents, store), seconds);
     if (!call.flags.on("force")) await refuseCuts(call, documents, resources.store);
     const outcome = await forEach(call, documents, (resource) => {
       refuseForeign(resource, "apply");
