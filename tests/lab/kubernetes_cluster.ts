@@ -211,7 +211,7 @@ class ByKubelets implements Acting {
   }
 
   async drainAndDelete(host: string): Promise<void> {
-    await this.#kubectl(["drain", host, "--force", "--ignore-daemonsets", "--timeout=50s"]);
+    await this.#kubectl(["drain", host, "--force", "--ignore-daemonsets", "--timeout=100s"]);
     await this.#kubectl(["delete", "node", host]);
   }
 }
