@@ -138,6 +138,13 @@ export function parseArguments(
   return { words, flags: new FlagValues(values) };
 }
 
+/** The value of `-o` of a command that prints text for people and JSON for programs. @throws Problem "bad-input". */
+export function outputOf({ flags }: Pick<Call, "flags">): "text" | "json" {
+  const output = flags.text("output") ?? "text";
+  if (output === "text" || output === "json") return output;
+  throw badInput(`unrecognized output format '${output}'`);
+}
+
 /** A wrong command line. */
 export const badInput = (what: string, todo?: string): Problem => new Problem({ code: "bad-input", what, todo });
 

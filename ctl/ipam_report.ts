@@ -40,7 +40,7 @@ function usageText(usages: PoolUsage[], withBlocks: boolean): string {
     ...(withBlocks ? blocks.map((block) => usageRow("Block", block)) : []),
   ]);
   const head = ["GROUPING", "CIDR", "IPS TOTAL", "IPS IN USE", "IPS RESERVED", "IPS FREE"];
-  return boxTable(head, rows, new Set([2, 3, 4, 5]));
+  return boxTable(head, rows, { right: new Set([2, 3, 4, 5]) });
 }
 
 function addressText(view: View, ip: Ip): string {

@@ -6,6 +6,7 @@ import { badInput } from "./command.ts";
 import type { Found } from "./found.ts";
 import { runTemplate } from "./go_template.ts";
 import { resultsOf } from "./go_values.ts";
+import type { Paint } from "./paint.ts";
 import { plainTable } from "./table.ts";
 import { yamlText } from "./yaml_text.ts";
 
@@ -53,6 +54,8 @@ export async function parseFormat(
 export interface TableContext extends CellContext {
   /** A column NAMESPACE comes first, unless the user named the columns. */
   namespaces: boolean;
+  /** Colours of the screen; absent = none. */
+  colours?: Paint;
 }
 
 /**
@@ -93,7 +96,11 @@ function columnsOf(kind: Kind, format: Format, { namespaces }: TableContext): re
 const namespaceColumn: Column = { head: "NAMESPACE", value: (resource) => resource.metadata.namespace ?? "" };
 
 function tableOf({ items }: Found, columns: readonly Column[], context: TableContext): string {
-  return plainTable(columns.map((c) => c.head), items.map((r) => columns.map((c) => c.value(r, context))));
+  return plainTable(
+    columns.map((c) => c.head),
+    items.map((r) => columns.map((c) => c.value(r, context))),
+    context.colours,
+  );
 }
 
 /** The object, or the list object, as users see it. */

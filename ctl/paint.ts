@@ -23,3 +23,6 @@ export function paintOf({ screen, env }: Pick<Surroundings, "screen" | "env">): 
     isColoured && text !== "" ? `\x1b[${on}m${text}\x1b[${off}m` : text;
   return Object.fromEntries(Object.entries(codes).map(([name, code]) => [name, brush(code)])) as Paint;
 }
+
+/** No colours. */
+export const plain: Paint = paintOf({ screen: false, env: () => undefined });

@@ -1,6 +1,6 @@
 import { writeJson } from "../../lib/json64.ts";
 import { messageOf } from "../../lib/problem.ts";
-import { badInput, type Call, type Command } from "../command.ts";
+import { type Call, type Command, outputOf } from "../command.ts";
 import { connectionOptions } from "../config.ts";
 import { paintOf } from "../paint.ts";
 import { Progress } from "../progress.ts";
@@ -19,9 +19,8 @@ export const doctor: Command = {
 
 /** @returns 0 healthy, 1 faults found, 2 something could not be looked at. */
 async function run(call: Call): Promise<number> {
-  const { flags, surroundings } = call;
-  const output = flags.text("output") ?? "text";
-  if (output !== "text" && output !== "json") throw badInput(`unrecognized output format '${output}'`);
+  const { surroundings } = call;
+  const output = outputOf(call);
   const { checks } = await import("../doctor/checks/index.ts");
   const { examine, exitCode } = await import("../doctor/check.ts");
   const { lookAtAll } = await import("../doctor/looks/all.ts");

@@ -7,6 +7,7 @@ import type { Resources } from "../../datastore/resources.ts";
 import { badInput, type Call, type Command } from "../command.ts";
 import type { Found } from "../found.ts";
 import { choiceOf, chosen } from "../choice.ts";
+import { paintOf } from "../paint.ts";
 import { parseFormat, render, type TableContext } from "../output.ts";
 import type { Surroundings } from "../surroundings.ts";
 import { fileFlags, named, objectsOf, placeInNamespace, unknownKind } from "../writing.ts";
@@ -56,7 +57,7 @@ async function run(call: Call): Promise<number> {
     }
   }
   const namespaces = flags.on("all-namespaces") || !!flags.text("namespace");
-  const context = await tableContext(resources, found, namespaces);
+  const context = { ...await tableContext(resources, found, namespaces), colours: paintOf(surroundings) };
   if (flags.on("watch") && problems.length === 0) {
     const { watchFound } = await import("../watching.ts");
     return await watchFound({ surroundings, store: resources.store, format, context, choice }, found, asked);

@@ -1,7 +1,7 @@
 import { writeJson } from "../../lib/json64.ts";
-import type { Call, Command } from "../command.ts";
-import { badInput } from "../command.ts";
+import { type Call, type Command, outputOf } from "../command.ts";
 import { authorText, changeText, type Past, pastOf } from "../past.ts";
+import { type Paint, paintOf } from "../paint.ts";
 import { plainTable } from "../table.ts";
 
 /** `history`: who changed an object, what and when. Calico has no such command. */
@@ -21,17 +21,16 @@ export const history: Command = {
 
 async function run(call: Call): Promise<number> {
   const { flags, surroundings } = call;
-  const output = flags.text("output") ?? "text";
-  if (output !== "text" && output !== "json") throw badInput(`unrecognized output format '${output}'`);
+  const output = outputOf(call);
   const past = await pastOf(call, await call.resources());
   if (output === "json") surroundings.out(`${writeJson({ kind: past.kind, ...objectOf(past) }, 2)}\n`);
-  else surroundings.out(flags.on("diff") ? changesText(past) : tableText(past));
+  else surroundings.out(flags.on("diff") ? changesText(past) : tableText(past, paintOf(surroundings)));
   return 0;
 }
 
 const objectOf = ({ name, namespace, states }: Past) => ({ name, namespace, states });
 
-function tableText({ states }: Past): string {
+function tableText({ states }: Past, colours: Paint): string {
   const rows = states.map((s) => [
     String(s.number),
     s.at ?? "unknown",
@@ -40,7 +39,7 @@ function tableText({ states }: Past): string {
     s.revision ?? "unknown",
     s.by?.command ?? "",
   ]);
-  return plainTable(["NO", "TIME", "CHANGE", "BY", "REVISION", "COMMAND"], rows);
+  return plainTable(["NO", "TIME", "CHANGE", "BY", "REVISION", "COMMAND"], rows, colours);
 }
 
 function changesText(past: Past): string {

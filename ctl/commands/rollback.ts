@@ -3,7 +3,7 @@ import { Problem } from "../../lib/problem.ts";
 import { refuseForeign } from "../../datastore/foreign.ts";
 import type { State } from "../../datastore/history.ts";
 import type { Resources } from "../../datastore/resources.ts";
-import { badInput, type Call, type Command, forceFlag } from "../command.ts";
+import { badInput, type Call, type Command, forceFlag, outputOf } from "../command.ts";
 import { asItWas, changeText, type Past, pastOf } from "../past.ts";
 
 /** `rollback`: brings back what an object was before. Calico has no such command. */
@@ -25,8 +25,7 @@ export const rollback: Command = {
 
 async function run(call: Call): Promise<number> {
   const { flags, surroundings } = call;
-  const output = flags.text("output") ?? "text";
-  if (output !== "text" && output !== "json") throw badInput(`unrecognized output format '${output}'`);
+  const output = outputOf(call);
   const resources = await call.resources();
   const past = await pastOf(call, resources);
   const now = past.states.at(-1)!, wanted = stateToRestore(past, flags.text("to"));
