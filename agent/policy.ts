@@ -52,6 +52,9 @@ const endpointPrefix = kindPrefix("WorkloadEndpoint");
 /** Changes calculated at once, before others on the event loop get their turn: some milliseconds' work. */
 const atOnce = 2_000;
 
+/** So long it may take until all rules of a large host are written anew. */
+const allRulesMs = 120_000;
+
 /** An endpoint whose policy somebody waits for. */
 export interface AwaitedEndpoint {
   key: string;
@@ -72,7 +75,7 @@ export interface Policy {
   enforced(endpoint: AwaitedEndpoint, deadlineMs?: number): Promise<void>;
   /**
    * From now on the kernel tells of what it drops, to NFLOG group `dropGroup`, or does not; resolves when the rules are
-   * written, or refused. @throws Problem "unsupported" when the kernel refuses such rules, "not-ready" after 30 s.
+   * written, or refused. @throws Problem "unsupported" when the kernel refuses such rules, "not-ready" after 2 min.
    */
   logDrops(on: boolean): Promise<void>;
   /** What the prefixes of what it tells mean now. */
@@ -176,7 +179,7 @@ class PolicyLoop {
     if (this.#logsDrops !== on) this.#rules = undefined;
     this.#logsDrops = on;
     if (this.#complete) this.#apply();
-    await this.#options.filter.written();
+    await this.#options.filter.written(allRulesMs);
   }
 
   dropReasons(): Map<string, DropReason> {

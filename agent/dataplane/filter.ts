@@ -142,9 +142,11 @@ export class Filter implements AsyncDisposable {
     metrics.onCollect(() => this.#collect());
     options.health.register("policy", deadAfterMs);
     this.#tasks = [this.#run(), this.#follow()];
+    // The programs read while the first apply() is still being calculated.
+    for (const table of this.#tables.values()) void table.look();
   }
 
-  /** Opens its sockets. Touches nothing before the first apply(). @throws Problem "kernel". */
+  /** Opens its sockets and reads the tables. Writes nothing before the first apply(). @throws Problem "kernel". */
   static start(options: FilterOptions): Filter {
     return new Filter(options);
   }
@@ -207,12 +209,12 @@ export class Filter implements AsyncDisposable {
     });
   }
 
-  /** Resolves when all that was handed to apply() has been written, or refused. @throws Problem "not-ready" after 30 s. */
-  written(): Promise<void> {
+  /** Resolves when all that was handed to apply() has been written, or refused. @throws Problem "not-ready" after `deadlineMs`. */
+  written(deadlineMs = 30_000): Promise<void> {
     const since = this.#applied;
     return this.#waiters.add(
       "policy",
-      30_000,
+      deadlineMs,
       () => (this.#hasFlushed(since) ? undefined : "policy is not written yet"),
     );
   }
