@@ -14,6 +14,10 @@ import { Rehearsal } from "../../datastore/rehearsal.ts";
 import { Resources } from "../../datastore/resources.ts";
 import type { Store } from "../../datastore/store.ts";
 import { confirmTime, followPending } from "../../ctl/confirming.ts";
+import { cutsOf } from "../../ctl/cut.ts";
+import { cutRefused } from "../../ctl/cut_guard.ts";
+import type { Session } from "../../ctl/session.ts";
+import { World } from "../../agent/why/world.ts";
 import { documentsIn } from "../../ctl/input.ts";
 import { processSurroundings } from "../../ctl/process_surroundings.ts";
 import { yamlText } from "../../ctl/yaml_text.ts";
@@ -36,6 +40,7 @@ datastore of this host's own unless ETCD_ENDPOINTS names one.
   --interface NAME    what to protect, default the interfaces with a default route
   --confirm TIME      time to confirm, default 60s; 0 = needs no confirmation
   --yes               do not ask
+  --force             go on even if that cuts your own session and nothing would undo it
   --print             print the objects as YAML and do nothing; change them and give them back with -f
   -f FILE             these objects instead of the proposed ones; - is standard input
   --undo              remove the protection; tortie runs on, \`tortie uninstall\` removes that
@@ -60,6 +65,7 @@ async function runProtect(args: string[]): Promise<number> {
       close: { ...text, multiple: true },
       interface: { ...text, multiple: true },
       confirm: text,
+      force: flag,
       file: { ...text, short: "f" },
     },
   });
@@ -93,7 +99,7 @@ async function runProtect(args: string[]): Promise<number> {
   if (values.file === undefined) console.log(yaml.trimEnd());
   tell(`\n${effectText(await effect(opened, survey, node, objects))}`);
   if (!values.yes && !asked(node, seconds)) return 1;
-  return await putInForce(opened, { node, objects, seconds, survey });
+  return await putInForce(opened, { node, objects, seconds, survey, session, force: values.force ?? false });
 }
 
 /** The client of the datastore, opened when it is first needed. */
@@ -187,15 +193,32 @@ interface Wanted {
   objects: readonly Resource[];
   seconds: number;
   survey: Survey;
+  session: Session | undefined;
+  force: boolean;
 }
 
-async function putInForce(opened: OpenStore, { node, objects, seconds, survey }: Wanted): Promise<number> {
+/** @throws Problem "unsupported" for what would cut the session for good, or the host from what would undo it. */
+async function refuseCuts(
+  rehearsal: Rehearsal,
+  { options }: Connection,
+  { session, seconds, node }: Wanted,
+): Promise<void> {
+  const lifelines = { session: session && { ...session, node }, datastore: options.endpoints };
+  const cuts = cutsOf(new World(rehearsal.before), new World(await rehearsal.after()), lifelines);
+  const lasting = cuts.filter((cut) => cut.is === "datastore" || seconds === 0);
+  if (lasting.length > 0) throw cutRefused(lasting, "Leave the port open, or use --force");
+  for (const { what, why } of cuts) tell(`this cuts ${what}: ${why}`);
+}
+
+async function putInForce(opened: OpenStore, wanted: Wanted): Promise<number> {
+  const { node, objects, seconds, survey } = wanted;
   const { connection } = opened, clock = systemClock, beganMs = clock.monotonicMs();
   await ensureNode(connection, survey.interfaces, tell);
   await nodeReady(() => opened.store, connection, node, clock);
   const { store } = opened;
   await ensureInitialized(new Resources(store), "", () => crypto.randomUUID());
   const rehearsal = await rehearse(store, objects);
+  if (!wanted.force) await refuseCuts(rehearsal, connection, wanted);
   const armedMs = clock.monotonicMs(), signed = signature();
   let found: PendingFound | undefined;
   if (seconds > 0) {
@@ -207,8 +230,9 @@ async function putInForce(opened: OpenStore, { node, objects, seconds, survey }:
       todo: "Try again",
     });
   }
-  const names = objects.flatMap(({ kind, spec }) => kind === "HostEndpoint" ? [String(spec.interfaceName)] : []);
-  await inForce(names.filter((name) => name !== "*" && name !== "undefined"), clock);
+  const own = objects.filter(({ kind, spec }) => kind === "HostEndpoint" && spec.node === node);
+  const names = own.map(({ spec }) => String(spec.interfaceName ?? "*")).filter((name) => name !== "*");
+  await inForce(names, clock);
   tell(`${node} is protected after ${((clock.monotonicMs() - beganMs) / 1000).toFixed(1)} s`);
   if (!found) return 0;
   tell(`change ${found.change.id} is undone in ${seconds} s unless you confirm it: log in anew, to see that you can,`);

@@ -33,7 +33,7 @@ spec:
 `;
 
 /** Ports that are open once the scan gives what is awaited, or after the deadline. */
-async function open(vm: Vm, awaited: string[], deadlineMs = 10_000): Promise<string[]> {
+async function open(vm: Vm, awaited: string[], deadlineMs = 30_000): Promise<string[]> {
   let found: string[] = [];
   const same = async () => (found = (await vm.scan()).sort()).join() === awaited.join();
   await wait("the ports to be as they should", same, { deadlineMs }).catch(() => {});
@@ -85,11 +85,20 @@ Deno.test("a host is protected by one command, and its owner cannot lock himself
       await file("cache.yaml", opening("cache", cache));
       assert.deepEqual(await open(vm, withBoth!), withBoth);
       const told = async () => (await vm.ssh("cat /run/tortie/node.log")).stdout;
-      await wait("the broken file to be told", async () => /db\.yaml, document 1, line 10: /.test(await told()));
+      await wait("the broken file to be told", async () => /db\.yaml, document 1, line 10: /.test(await told()), {
+        deadlineMs: 30_000,
+      });
       await vm.ssh("rm /etc/tortie/policies.d/*.yaml");
       assert.deepEqual(await open(vm, wanted), wanted);
     },
   );
+  await t.step("protect, too, refuses objects that would cut the session for good", async () => {
+    const edited = "tortie protect --print | sed s/2222/2299/";
+    const { code, stderr } = await vm.ssh(`${edited} | tortie protect --yes --confirm 0 -f -`);
+    assert.equal(code, 1);
+    assert.match(stderr, /would cut your own session/);
+    assert.deepEqual(await open(vm, wanted), wanted);
+  });
   await t.step("a policy that would cut the session is refused, also where sudo dropped its variable", async () => {
     for (const before of ["", "env -u SSH_CONNECTION "]) {
       const { code, stderr } = await vm.ssh(`${before}tortie ctl apply -f -`, closed);
@@ -100,24 +109,24 @@ Deno.test("a host is protected by one command, and its owner cannot lock himself
   });
   await t.step("locked out on purpose, the operator's processes killed: it heals", async () => {
     await vm.host.runOk("sh", ["-c", `cat > /run/closed.yaml <<'END'\n${closed}\nEND`]);
-    const endSession = vm.session("tortie ctl apply -f /run/closed.yaml --confirm 5s; sleep 1000");
+    const endSession = vm.session("tortie ctl apply -f /run/closed.yaml --confirm 10s; sleep 1000");
     assert.deepEqual(await open(vm, []), [], "nobody gets in, the owner neither");
     await vm.host.run("pkill", ["-9", "-f", "apply -f /run/closed.yaml"]);
     await endSession();
-    assert.deepEqual(await open(vm, wanted, 20_000), wanted);
+    assert.deepEqual(await open(vm, wanted, 40_000), wanted);
     assert.match((await ctl("confirm --list")).stdout, /was undone at .*GlobalNetworkPolicy\(locked\)/);
   });
   await t.step(
     "locked out, and operator, agent and datastore killed at once: it heals when they are started again",
     async () => {
-      const endSession = vm.session("tortie ctl apply -f /run/closed.yaml --confirm 5s; sleep 1000");
+      const endSession = vm.session("tortie ctl apply -f /run/closed.yaml --confirm 10s; sleep 1000");
       assert.deepEqual(await open(vm, []), []);
       await vm.host.run("pkill", ["-9", "-f", "tortie (ctl|node|store)"]);
       await endSession();
       assert.deepEqual(await vm.scan(), [], "what was in force stays in force");
       const env = { TORTIE_DATASTORE: "embedded", CALICO_NETWORKING_BACKEND: "none", NO_DEFAULT_POOLS: "true" };
       await vm.host.start("node-again", vm.tortie, ["node"], env);
-      assert.deepEqual(await open(vm, wanted, 30_000), wanted);
+      assert.deepEqual(await open(vm, wanted, 60_000), wanted);
     },
   );
   await t.step("taken back, everything is as it was", async () => {
