@@ -209,7 +209,10 @@ export class Filter implements AsyncDisposable {
     });
   }
 
-  /** Resolves when all that was handed to apply() has been written, or refused. @throws Problem "not-ready" after `deadlineMs`. */
+  /**
+   * Resolves when all that was handed to apply() has been written, or refused.
+   * @throws Problem "not-ready" after `deadlineMs`.
+   */
   written(deadlineMs = 30_000): Promise<void> {
     const since = this.#applied;
     return this.#waiters.add(
