@@ -225,7 +225,7 @@ Deno.test("the workloads of the manifests name accounts, volumes, settings and c
     for (const { name } of containers.flatMap(({ env = [] }) => env)) {
       ok(knownSettings.some((setting) => setting.name === name), name);
     }
-    for (const { args } of containers) ok(["install", "node", "controllers"].includes(args[0]!), args[0]);
+    for (const { args } of containers) ok(["install", "node", "controllers"].includes(args[0]!), args[0]!);
   }
 });
 
