@@ -1,15 +1,8 @@
 import { type Clock, systemClock } from "../lib/clock.ts";
 import { silentLog } from "../lib/log.ts";
 import { messageOf, Problem } from "../lib/problem.ts";
-import {
-  felixTables,
-  heldSets,
-  heldTables,
-  sweepNftTables,
-  sweepSets,
-  sweepTable,
-  tableText,
-} from "../kernel/netfilter/sweep.ts";
+import { felixTables, heldTables, sweepNftTables, sweepTable, tableText } from "../kernel/netfilter/sweep.ts";
+import { heldSets, sweepSets } from "../kernel/netfilter/sweep_sets.ts";
 import { isOwnSet, ownPrefixes } from "../agent/netfilter/names.ts";
 import { RtSocket } from "../kernel/rtnetlink/socket.ts";
 import { Bird, birdPaths } from "../routing/bird.ts";

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { isOwnSet } from "../../agent/netfilter/names.ts";
 import { IpSets } from "../../kernel/netfilter/ipset.ts";
 import { NETLINK_NETFILTER } from "../../kernel/netfilter/set_messages.ts";
-import { heldSets, sweepSets } from "../../kernel/netfilter/sweep.ts";
+import { heldSets, sweepSets } from "../../kernel/netfilter/sweep_sets.ts";
 import type { WantedSet } from "../../kernel/netfilter/wanted_set.ts";
 import { RtSocket } from "../../kernel/rtnetlink/socket.ts";
 import { type Clock, FakeClock, systemClock } from "../../lib/clock.ts";
