@@ -53,7 +53,7 @@ export async function compared(name: string, ours: PodPair, hand: PodPair, secon
     got[0]!.push(await gbitPerS(ours, seconds));
     got[1]!.push(await gbitPerS(hand, seconds));
   }
-  const text = (n: number) => n.toFixed(2), all = got.map((g) => g.map(text).join(" "));
+  const text = (n: number) => n.toFixed(n < 0.1 ? 4 : 2), all = got.map((g) => g.map(text).join(" "));
   const [a, b] = got.map((g) => percentile(g.toSorted((x, y) => x - y), 0.5)) as [number, number];
   return [name, text(a), text(b), text(a / b), ...all];
 }
