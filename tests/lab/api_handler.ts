@@ -94,7 +94,11 @@ function read(objects: ApiObjects, target: Target, query: URLSearchParams): Resp
     labels: query.get("labelSelector") ?? "",
     fields: query.get("fieldSelector") ?? "",
   };
-  if (["true", "1"].includes(query.get("watch") ?? "")) return watch(objects, resource, filter, query);
+  if (["true", "1"].includes(query.get("watch") ?? "")) {
+    // As an API server over etcd 3.4, which has no streaming lists: clients then list.
+    if (query.get("sendInitialEvents")) return failure(422, "Invalid", "sendInitialEvents is forbidden for watch");
+    return watch(objects, resource, filter, query);
+  }
   return list(objects, resource, filter, query);
 }
 
