@@ -1,6 +1,7 @@
 /** A cluster from the pods' side: what kubectl changes is what packets may do. */
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { keepArtefacts } from "../lab/artefacts.ts";
+import type { Host } from "../lab/host.ts";
 import type { ControlPlane } from "../lab/kubernetes.ts";
 import { apiKind, kubernetesBinaries } from "../lab/kubernetes.ts";
 import { type KubernetesCluster, makeKubernetesCluster, type RunningPod } from "../lab/kubernetes_cluster.ts";
@@ -19,6 +20,15 @@ async function becomes(cluster: KubernetesCluster, from: RunningPod, to: Running
     return await cluster.reaches(from, to) === open;
   }, { deadlineMs: 20_000, everyMs: 20 });
   return Math.round(performance.now() - began);
+}
+
+/** Whether the host's agent is told of pods and namespaces. */
+async function follows(host: Host): Promise<boolean> {
+  const words = ["-fsS", "--unix-socket", "/run/tortie/agent.sock", "http://agent/v1/status"];
+  const { kubernetes } = JSON.parse(await host.runOk("curl", words)) as {
+    kubernetes: Record<"pods" | "namespaces", { connected: boolean }>[];
+  };
+  return kubernetes.length > 0 && kubernetes.every(({ pods, namespaces }) => pods.connected && namespaces.connected);
 }
 
 const policy = (name: string, spec: unknown): string =>
@@ -107,6 +117,9 @@ Deno.test(`pods of a cluster: policies, labels, namespaces, a lost API server, a
       await cluster.label("Pod", front, { role: "none" });
       await becomes(cluster, front, web, false);
       ok(!cluster.controllers.isEnded, cluster.controllers.logTail());
+      for (const host of cluster.lab.hosts) {
+        await wait(`the agent of ${host.name} to follow again`, () => follows(host), { deadlineMs: 40_000 });
+      }
       const log = await Deno.readTextFile(cluster.controllers.logFile);
       const expired = (log.match(/too old resource version|Gone/g) ?? []).length;
       ok(expired > 0, "the compacted server said 410");
