@@ -142,11 +142,9 @@ export class Filter implements AsyncDisposable {
     metrics.onCollect(() => this.#collect());
     options.health.register("policy", deadAfterMs);
     this.#tasks = [this.#run(), this.#follow()];
-    // The programs read while the first apply() is still being calculated.
-    for (const table of this.#tables.values()) void table.look();
   }
 
-  /** Opens its sockets and reads the tables. Writes nothing before the first apply(). @throws Problem "kernel". */
+  /** Opens its sockets. Touches nothing before the first apply(). @throws Problem "kernel". */
   static start(options: FilterOptions): Filter {
     return new Filter(options);
   }
