@@ -60,3 +60,17 @@ Deno.test("columns that the user named are the only ones", async () => {
     "shop",
   ]);
 });
+
+Deno.test("-o json tells of every object what became of it; a wrong -o is refused before anything is written", async () => {
+  const store = await filled();
+  const set = (name: string, nets: string[]) =>
+    JSON.stringify({ kind: "GlobalNetworkSet", apiVersion, metadata: { name }, spec: { nets } });
+  const two = () => Promise.resolve(`[${set("good", ["10.0.0.0/8"])},${set("bad", ["x"])}]`);
+  const refused = await memoryCtl(store, ["apply", "-f", "-", "-o", "xml"], { stdin: two });
+  assert.deepEqual([refused.code, refused.text], [1, "unrecognized output format 'xml'\n"]);
+  assert.equal(await store.get(`${resourcePrefix}globalnetworksets/good`), undefined);
+  const { code, text } = await memoryCtl(store, ["apply", "-f", "-", "-o", "json"], { stdin: two });
+  const told = JSON.parse(text);
+  assert.deepEqual([code, told.total, told.handled, told.done.length, told.failed.length], [1, 2, 1, 1, 1]);
+  assert.match(told.failed[0].fields[0].reason, /Nets\[0\] because of Tag: cidr/);
+});

@@ -1,9 +1,11 @@
+import { writeJson } from "../lib/json64.ts";
 import { isProblem, messageOf, Problem } from "../lib/problem.ts";
 import type { Kind, Resource } from "../datastore/kind.ts";
 import { kindByName, kindByWord, kinds } from "../datastore/kinds/index.ts";
 import { apiVersion } from "../datastore/kind.ts";
 import { identify } from "../datastore/problems.ts";
-import { badInput, type Call, type Flag } from "./command.ts";
+import { badInput, type Call, type Flag, outputOf } from "./command.ts";
+import { Progress } from "./progress.ts";
 import { nearest } from "../lib/nearest.ts";
 import { type Document, InvalidInput, readDocuments } from "./input.ts";
 
@@ -14,6 +16,9 @@ export const fileFlags: readonly Flag[] = [
   { name: "skip-empty", help: "no object at all is fine" },
   { name: "namespace", short: "n", value: "NAME", help: "namespace of objects that give none" },
 ];
+
+/** `-o json` of commands that change objects. */
+export const outcomeFlag: Flag = { name: "output", short: "o", value: "FORMAT", help: "text or json" };
 
 /** What became of the objects of one command. */
 export interface Outcome {
@@ -93,10 +98,13 @@ export async function forEach(
   documents: readonly Document[],
   work: (resource: Resource, kind: Kind) => Promise<unknown>,
 ): Promise<Outcome> {
+  outputOf(call); // a wrong -o is refused before anything is written
   const kindsSeen = new Set(documents.map((d) => d.resource.kind));
   const outcome: Outcome = { total: documents.length, handled: 0, errors: [], done: [] };
   if (kindsSeen.size === 1) outcome.kind = documents[0]!.resource.kind;
-  for (const { resource, where } of documents) {
+  using progress = new Progress(call.surroundings);
+  for (const [i, { resource, where }] of documents.entries()) {
+    progress.step(`${i} of ${documents.length} objects`);
     try {
       placeInNamespace(call, resource);
       await work(resource, kindByName(resource.kind));
@@ -113,8 +121,20 @@ export async function forEach(
   return outcome;
 }
 
+/** Tells programs what was done, and what was not and why. @returns the exit code. */
+export function tellJson(call: Call, { total, handled, errors, done }: Outcome): number {
+  const failed = errors.map(({ error, where }) => ({
+    where,
+    why: messageOf(error),
+    fields: error instanceof Problem ? error.fields : undefined,
+  }));
+  call.surroundings.out(`${writeJson({ total, handled, done, failed }, 2)}\n`);
+  return errors.length > 0 ? 1 : 0;
+}
+
 /** Tells what create, apply or validate did. @returns the exit code. */
 export function report(call: Call, outcome: Outcome, verb: string, past: string): number {
+  if (outputOf(call) === "json") return tellJson(call, outcome);
   const { total, handled, errors, kind } = outcome;
   const list = `[${errors.map(({ error }) => messageOf(error)).join(" ")}]`;
   const { surroundings } = call;

@@ -7,7 +7,7 @@ import { cutsOf, decidesOnHosts } from "../cut.ts";
 import { cutRefused } from "../cut_guard.ts";
 import type { Document } from "../input.ts";
 import { preview, rehearse } from "../preview.ts";
-import { fileFlags, forEach, objectsOf, report } from "../writing.ts";
+import { fileFlags, forEach, objectsOf, outcomeFlag, report } from "../writing.ts";
 import { refuseForeign } from "../../datastore/foreign.ts";
 import { initialize, newObject } from "./create.ts";
 
@@ -20,7 +20,7 @@ export const apply: Command = {
     ...fileFlags,
     forceFlag,
     { name: "dry-run", help: "write nothing and tell which verdicts would change" },
-    { name: "output", short: "o", value: "FORMAT", help: "of --dry-run: text or json" },
+    outcomeFlag,
     { name: "confirm", value: "TIME", help: "undo it all after TIME (60s, 2m) unless `confirm` comes" },
   ],
   examples: ["apply -f policies/", "apply -f policies/ --confirm 60s", "cat pool.json | tortie ctl apply -f -"],

@@ -4,14 +4,17 @@ import type { Resources } from "../../datastore/resources.ts";
 import { ensureInitialized } from "../../datastore/cluster.ts";
 import { type Call, type Command, forceFlag } from "../command.ts";
 import { refuseForeign } from "../../datastore/foreign.ts";
-import { fileFlags, forEach, objectsOf, report } from "../writing.ts";
+import { fileFlags, forEach, objectsOf, outcomeFlag, report } from "../writing.ts";
 
 /** `create`: stores objects that do not exist yet. */
 export const create: Command = {
   words: ["create"],
   summary: "Store new objects from a file, a folder or standard input",
   usage: "-f FILE",
-  flags: [...fileFlags, forceFlag, { name: "skip-exists", help: "objects that exist already are no error" }],
+  flags: [...fileFlags, outcomeFlag, forceFlag, {
+    name: "skip-exists",
+    help: "objects that exist already are no error",
+  }],
   examples: ["create -f pool.yaml"],
   async run(call) {
     const documents = await objectsOf(call);

@@ -1,6 +1,6 @@
 import { messageOf } from "../../lib/problem.ts";
-import { type Command, forceFlag } from "../command.ts";
-import { fileFlags, forEach, hint, objectsOf } from "../writing.ts";
+import { type Command, forceFlag, outputOf } from "../command.ts";
+import { fileFlags, forEach, hint, objectsOf, outcomeFlag, tellJson } from "../writing.ts";
 import { refuseForeign } from "../../datastore/foreign.ts";
 
 /** `delete`: removes objects, and with a pool or node what it holds. */
@@ -8,7 +8,7 @@ export const remove: Command = {
   words: ["delete"],
   summary: "Delete objects by kind and name, or those of a file, a folder or standard input",
   usage: "KIND NAME... | -f FILE",
-  flags: [...fileFlags, forceFlag, {
+  flags: [...fileFlags, outcomeFlag, forceFlag, {
     name: "skip-not-exists",
     short: "s",
     help: "objects that do not exist are no error",
@@ -22,6 +22,7 @@ export const remove: Command = {
       refuseForeign(resource, "delete");
       return removeResource(resources, call.surroundings, resource);
     });
+    if (outputOf(call) === "json") return tellJson(call, outcome);
     const { total, handled, errors, kind } = outcome;
     const which = kind ? `'${kind}' ` : "";
     if (total === 0) call.surroundings.out("No resources specified\n");

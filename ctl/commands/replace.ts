@@ -1,8 +1,8 @@
 import { messageOf } from "../../lib/problem.ts";
 import type { Resource } from "../../datastore/kind.ts";
 import type { Resources } from "../../datastore/resources.ts";
-import { type Call, type Command, forceFlag } from "../command.ts";
-import { fileFlags, forEach, hint, objectsOf, type Outcome } from "../writing.ts";
+import { type Call, type Command, forceFlag, outputOf } from "../command.ts";
+import { fileFlags, forEach, hint, objectsOf, type Outcome, outcomeFlag, tellJson } from "../writing.ts";
 import { refuseForeign } from "../../datastore/foreign.ts";
 import { initialize, newObject } from "./create.ts";
 
@@ -11,13 +11,14 @@ export const replace: Command = {
   words: ["replace"],
   summary: "Replace objects that exist by those of a file, a folder or standard input",
   usage: "-f FILE",
-  flags: [...fileFlags, forceFlag],
+  flags: [...fileFlags, outcomeFlag, forceFlag],
   examples: ["replace -f pool.yaml"],
   async run(call) {
     const documents = await objectsOf(call);
     const resources = await call.resources();
     await initialize(call, resources);
-    return tell(call, await forEach(call, documents, (resource) => replaceOne(resources, resource)));
+    const outcome = await forEach(call, documents, (resource) => replaceOne(resources, resource));
+    return outputOf(call) === "json" ? tellJson(call, outcome) : tell(call, outcome);
   },
 };
 
