@@ -1,9 +1,10 @@
 import { formatCidr, formatIp, type Ip, ipAt, tryParseCidrOrIp, tryParseIp } from "../lib/ip.ts";
-import { isObject } from "../lib/json64.ts";
+import { isObject, writeJson } from "../lib/json64.ts";
 import type { IPReservation } from "../datastore/kinds/ip_reservation.ts";
 import { attributeOf, type Block, handleOf, ordinalAt } from "../ipam/block.ts";
 import { coldReader, type View, viewOf } from "../ipam/view.ts";
-import type { Call } from "./command.ts";
+import { type Call, outputOf } from "./command.ts";
+import { addressJson, usageJson } from "./ipam_json.ts";
 import { blockOf, type PoolUsage, usageOf } from "../ipam/usage.ts";
 import { usageRow } from "./ipam_usage.ts";
 import { boxTable } from "./table.ts";
@@ -11,6 +12,7 @@ import { boxTable } from "./table.ts";
 /** What `ipam show` prints, by its flags. @returns the exit code. */
 export async function showIpam(call: Call): Promise<number> {
   const { flags, surroundings } = call;
+  const output = outputOf(call);
   const wanted = flags.text("ip");
   const ip = wanted === undefined ? undefined : tryParseIp(wanted);
   if (wanted !== undefined && !ip) {
@@ -19,9 +21,13 @@ export async function showIpam(call: Call): Promise<number> {
   }
   const { store } = await call.resources();
   const view = viewOf(await coldReader(store));
-  if (ip) surroundings.out(addressText(view, ip));
+  const asJson = (value: unknown) => surroundings.out(`${writeJson(value, 2)}\n`);
+  if (output === "json" && ip) asJson(addressJson(view, ip));
+  else if (output === "json" && flags.on("show-configuration")) asJson(view.config());
+  else if (output === "json" && !flags.on("show-borrowed")) asJson(usageJson(await usages(call, view)));
+  else if (ip) surroundings.out(addressText(view, ip));
   else if (flags.on("show-blocks")) surroundings.out(usageText(await usages(call, view), true));
-  else if (flags.on("show-borrowed")) surroundings.out(borrowedText(view));
+  else if (flags.on("show-borrowed")) surroundings.out(borrowedText(view, output));
   else if (flags.on("show-configuration")) surroundings.out(configurationText(view));
   else surroundings.out(usageText(await usages(call, view), false));
   for (const problem of view.problems()) surroundings.err(`warning: ${problem.message}\n`);
@@ -60,7 +66,7 @@ function ownerText(title: string, attributes: unknown): string {
   return `${title}:\n${lines.join("")}`;
 }
 
-function borrowedText(view: View): string {
+function borrowedText(view: View, output: "text" | "json"): string {
   const rows: string[][] = [];
   let unknown = 0;
   for (const block of [...view.blocks(4), ...view.blocks(6)].map((stored) => stored.value)) {
@@ -70,6 +76,10 @@ function borrowedText(view: View): string {
       if (row === "unknown") unknown++;
       else if (row) rows.push(row);
     }
+  }
+  if (output === "json") {
+    const named = rows.map(([ip, node, block, owner, type, to]) => ({ ip, node, block, owner, type, to }));
+    return `${writeJson({ borrowed: named, withoutNode: unknown }, 2)}\n`;
   }
   const table = boxTable(["IP", "BORROWING-NODE", "BLOCK", "BLOCK OWNER", "TYPE", "ALLOCATED-TO"], rows);
   if (unknown === 0) return table;

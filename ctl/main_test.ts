@@ -74,3 +74,18 @@ Deno.test("-o json tells of every object what became of it; a wrong -o is refuse
   assert.deepEqual([code, told.total, told.handled, told.done.length, told.failed.length], [1, 2, 1, 1, 1]);
   assert.match(told.failed[0].fields[0].reason, /Nets\[0\] because of Tag: cidr/);
 });
+
+Deno.test("what is shown to people in tables is told to programs as JSON", async () => {
+  const store = await filled();
+  const told = async (...args: string[]) => JSON.parse((await ctl(store, ...args, "-o", "json")).text);
+  const resources = new Resources(store, { clock: new FakeClock(), uuid: () => "u" });
+  await resources.create({ kind: "IPPool", apiVersion, metadata: { name: "p" }, spec: { cidr: "10.0.0.0/24" } });
+  const [pool] = await told("ipam", "show");
+  assert.deepEqual([pool.cidr, pool.total, pool.inUse, pool.blocks], ["10.0.0.0/24", 256, 0, []]);
+  assert.deepEqual(await told("ipam", "show", "--ip", "10.0.0.7"), { ip: "10.0.0.7", assigned: false });
+  assert.deepEqual(await told("ipam", "show", "--show-borrowed"), { borrowed: [], withoutNode: 0 });
+  assert.equal((await told("ipam", "show", "--show-configuration")).autoAllocate, true);
+  assert.deepEqual((await told("version", "--client")).client, { version: "v0", commit: "c" });
+  assert.equal((await told("version")).cluster, null);
+  assert.deepEqual(await told("node", "status"), { agent: null, sessions: null });
+});

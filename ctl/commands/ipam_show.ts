@@ -10,6 +10,7 @@ export const ipamShow: Command = {
     { name: "show-blocks", help: "the blocks of each pool too" },
     { name: "show-borrowed", help: "addresses that a node took of another's block" },
     { name: "show-configuration", help: "the settings that allocation reads" },
+    { name: "output", short: "o", value: "FORMAT", help: "text or json" },
   ],
   examples: ["ipam show --show-blocks", "ipam show --ip 10.65.0.7"],
   run: async (call) => (await import("../ipam_report.ts")).showIpam(call),
