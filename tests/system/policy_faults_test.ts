@@ -109,9 +109,28 @@ Deno.test("faults in the datastore, with the real agent", async (t) => {
         await put(plural + name, value);
       }
     }
-    await network.commit([object("GlobalNetworkPolicy", "default.later", allowing(++port))]);
+    // A network set that could never be read: who denies by it denies everybody, who allows by it nobody.
+    const half = { kind: "GlobalNetworkSet", metadata: { name: "half", labels: { is: "half" } }, spec: { nets: 7 } };
+    await put("globalnetworksets/half", JSON.stringify(half));
+    const byHalf = (action: string, ports: number[]) => ({
+      action,
+      protocol: "UDP",
+      source: { selector: "is == 'half'" },
+      destination: { ports },
+    });
+    const deny = ++port, allow = ++port;
+    const by = { tier: "default", selector: "app == 'x'", types: ["Ingress"] };
+    const judging = { ...by, ingress: [byHalf("Deny", [deny]), byHalf("Allow", [allow])] };
+    await network.commit([
+      object("GlobalNetworkPolicy", "default.half", judging),
+      object("GlobalNetworkPolicy", "default.later", allowing(++port)),
+    ]);
     await network.world.start();
-    await shows(network, "a policy beside unreadable ones", wordOf("", port));
+    await shows(network, "a policy beside unreadable ones", wordOf("", port), wordOf("", deny), wordOf("", allow));
+    const lines = (await kernelOf(network)).split("\n");
+    const looksIntoSet = (p: number) => lines.find((l) => l.includes(wordOf("", p)))?.includes("--match-set");
+    assert.deepEqual([looksIntoSet(deny), looksIntoSet(allow)], [false, true]);
+    assert.match(await said(network), /GlobalNetworkSet:half/);
     const space = await network.world.pod();
     const answer = await network.world.call({
       ...{ command: "ADD", containerId: "late", netns: space.path },
