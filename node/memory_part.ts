@@ -1,4 +1,5 @@
 import { giveBackMemory } from "../kernel/memory.ts";
+import type { Mirror } from "../datastore/mirror.ts";
 import type { Shared } from "./parts.ts";
 
 /** Between two looks whether there was a burst; a look costs nothing. */
@@ -13,15 +14,16 @@ const manyWrites = 20_000n;
  * thousands of changes. Ends with the signal.
  */
 export async function keepMemorySmall(
-  { mirror, clock, signal }: Pick<Shared, "mirror" | "clock" | "signal">,
+  { mirror, clock, signal }: Pick<Shared, "clock" | "signal"> & { mirror: Pick<Mirror, "listsBegun" | "revision"> },
   ready: Promise<void>,
+  giveBack = giveBackMemory,
 ): Promise<void> {
   const pause = (ms: number) => clock.sleep(ms, signal).catch(() => {}); // aborted: the loops' conditions end them
   await Promise.race([ready.catch(() => {}), ended(signal)]); // what never gets ready ends the process elsewhere
   let lists = -1, revision = 0n;
   for (await pause(settleMs); !signal.aborted; await pause(lookMs)) {
     if (mirror.listsBegun === lists && mirror.revision - revision < manyWrites) continue;
-    giveBackMemory();
+    giveBack();
     [lists, revision] = [mirror.listsBegun, mirror.revision];
   }
 }
