@@ -1,6 +1,7 @@
 import { Problem } from "../lib/problem.ts";
 import { World } from "../agent/why/world.ts";
-import type { KeyValue, Store, Txn } from "../datastore/store.ts";
+import { kindPrefix } from "../datastore/keys.ts";
+import { type KeyValue, prefixRange, type Store, type Txn } from "../datastore/store.ts";
 import { storeWith } from "../datastore/store_with.ts";
 import { type Cut, cutsOf, decidesOnHosts, type Lifelines } from "./cut.ts";
 import { storedResources } from "./preview.ts";
@@ -18,13 +19,25 @@ export function cutRefused(cuts: readonly Cut[], todo: string): Problem {
 export function guardedStore(store: Store, lifelines: () => Promise<Lifelines>): Store {
   return storeWith(store, {
     async txn(txn, options) {
-      if (txn.write.some((w) => decidesOnHosts("put" in w ? w.put : w.delete))) {
-        const lines = await lifelines();
-        if (lines.session || lines.datastore.length > 0) await refuse(store, txn, lines);
-      }
+      const keys = txn.write.map((w) => ("put" in w ? w.put : w.delete));
+      const lines = await endangered(store, keys, lifelines);
+      if (lines) await refuse(store, txn, lines);
       return await store.txn(txn, options);
     },
   });
+}
+
+/** The lifelines that writing some keys may cut; undefined when there are none, as on every cluster without host endpoints. */
+export async function endangered(
+  store: Store,
+  keys: readonly string[],
+  lifelines: () => Promise<Lifelines>,
+): Promise<Lifelines | undefined> {
+  if (!keys.some(decidesOnHosts)) return undefined;
+  const endpoints = kindPrefix("HostEndpoint"), isWritten = keys.some((key) => key.startsWith(endpoints));
+  if (!isWritten && (await store.read([prefixRange(endpoints)])).values.size === 0) return undefined;
+  const lines = await lifelines();
+  return lines.session || lines.datastore.length > 0 ? lines : undefined;
 }
 
 async function refuse(store: Store, txn: Txn, lines: Lifelines): Promise<void> {

@@ -3,8 +3,8 @@ import { resourceKey } from "../../datastore/keys.ts";
 import type { Store } from "../../datastore/store.ts";
 import { type Call, type Command, forceFlag } from "../command.ts";
 import { applyPending, confirmTime } from "../confirming.ts";
-import { cutsOf, decidesOnHosts } from "../cut.ts";
-import { cutRefused } from "../cut_guard.ts";
+import { cutsOf } from "../cut.ts";
+import { cutRefused, endangered } from "../cut_guard.ts";
 import type { Document } from "../input.ts";
 import { preview, rehearse } from "../preview.ts";
 import { fileFlags, forEach, objectsOf, outcomeFlag, report } from "../writing.ts";
@@ -43,9 +43,9 @@ export const apply: Command = {
 
 /** @throws Problem "unsupported" when the objects, all together, would cut what must not be cut by accident. */
 async function refuseCuts(call: Call, documents: readonly Document[], store: Store): Promise<void> {
-  if (!documents.some(({ resource }) => decidesOnHosts(resourceKey(resource.kind, "")))) return;
-  const lifelines = await call.lifelines();
-  if (!lifelines.session && lifelines.datastore.length === 0) return;
+  const keys = documents.map(({ resource }) => resourceKey(resource.kind, resource.metadata.name));
+  const lifelines = await endangered(store, keys, call.lifelines);
+  if (!lifelines) return;
   const { rehearsal } = await rehearse(call, documents, store);
   const cuts = cutsOf(new World(rehearsal.before), new World(await rehearsal.after()), lifelines);
   if (cuts.length > 0) throw cutRefused(cuts, "Use --confirm 60s to have it undone unless you confirm it, or --force");
