@@ -33,7 +33,7 @@ export async function sweepNftTables(names: readonly string[]): Promise<string[]
   const found = parts.filter(({ name }) => names.includes(name));
   if (found.length === 0) return [];
   const hooked = found.flatMap(({ name, text }) =>
-    [...text.matchAll(/^\s*chain (\S+) \{\s*type \S+ hook/gm)].map((m) => `flush chain ${name} ${m[1]}\n`)
+    [...text.matchAll(/^\s*chain (\S+) .\s*type \S+ hook/gm)].map((m) => `flush chain ${name} ${m[1]}\n`)
   );
   for (const lines of [hooked, found.map(({ name }) => `delete table ${name}\n`)]) {
     const { code, stderr } = await run("nft", ["-f", "-"], { stdin: lines.join("") });
