@@ -99,7 +99,8 @@ export function balanceOf(service: KeptService, have: Allocation[], pools: Pool[
     if (wish.pools) return wish.pools[ip.v]?.some((text) => contains(tryParseCidr(text)!, ip)) ?? false;
     return !(pool?.manual && !wish.addresses?.some((wanted) => sameIp(wanted, ip)));
   };
-  const keep = have.filter(stays), release = have.filter((allocation) => !stays(allocation));
+  const keep = isListed ? have.filter(stays) : oneOfEach(service, have.filter(stays));
+  const release = have.filter((allocation) => !keep.includes(allocation));
   if (wish.addresses) {
     const addresses = wish.addresses.filter((ip) => {
       // The field of the spec asks for an address of its family where there is none yet.
@@ -109,6 +110,19 @@ export function balanceOf(service: KeptService, have: Allocation[], pools: Pool[
   }
   const families = wish.families.filter((v) => !keep.some(({ ip }) => ip.v === v));
   return { release, keep, take: families.length > 0 ? { families, pools: wish.pools } : undefined };
+}
+
+/**
+ * One address of each family: more are left over from two controllers that gave at the same time. Those that the status
+ * tells stay, in its order. DIFFERS: in Calico the Service keeps them all.
+ */
+function oneOfEach({ ingress }: KeptService, have: Allocation[]): Allocation[] {
+  const rank = ({ ip }: Allocation) => {
+    const at = ingress.findIndex((said) => said.ip === formatIp(ip));
+    return at < 0 ? ingress.length : at;
+  };
+  const sorted = have.toSorted((a, b) => rank(a) - rank(b));
+  return sorted.filter((one, i) => sorted.findIndex(({ ip }) => ip.v === one.ip.v) === i);
 }
 
 /** The list of a Service's status when it has these addresses; undefined when it says so already. */

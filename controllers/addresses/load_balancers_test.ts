@@ -74,6 +74,13 @@ Deno.test("the address in the spec is a wish for a new one, and keeps one of a p
   deepEqual(told(wishing, has("203.0.113.1")), { release: [], keep: ["203.0.113.1"], take: undefined });
 });
 
+Deno.test("of two addresses of one family, given by two controllers at once, the one that the status tells first stays", () => {
+  const two = [has("203.0.113.1"), has("203.0.113.2")];
+  deepEqual(told(service(), ...two).release, ["203.0.113.2"]);
+  const said = service({ ingress: [{ ip: "203.0.113.2" }, { ip: "203.0.113.1" }] });
+  deepEqual([told(said, ...two).keep, told(said, ...two).release], [["203.0.113.2"], ["203.0.113.1"]]);
+});
+
 Deno.test("a wish that cannot be read is refused by its name, and nothing is released for it", () => {
   const wrong: Record<string, string> = {
     "projectcalico.org/ipv4pools": '["none"]',
