@@ -68,7 +68,7 @@ function author(): Author {
   const env = (name: string) => Deno.env.get(name) || undefined;
   const command = [programName(), ...Deno.args.slice(programName() === "calicoctl" ? 0 : 1)].join(" ");
   return {
-    user: env("SUDO_USER") ?? env("USER") ?? env("LOGNAME") ?? `uid ${Deno.uid()}`,
+    user: env("SUDO_USER") ?? env("USER") ?? env("LOGNAME") ?? (Deno.uid() === 0 ? "root" : `uid ${Deno.uid()}`),
     host: Deno.hostname(),
     from: env("SSH_CONNECTION")?.split(" ")[0],
     command: command.length > maxCommand ? `${command.slice(0, maxCommand)}…` : command,
