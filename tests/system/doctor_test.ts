@@ -126,7 +126,7 @@ async function withoutDatastore({ etcd }: Sick, doctor: Doctor): Promise<void> {
 /** Runs the doctor on a machine that is no node. */
 const elsewhere = async (endpoints: string, ...args: string[]) => {
   const [program, ...words] = tortie() as [string, ...string[]];
-  const nowhere = "/nonexistent";
+  const nowhere = "/proc/nowhere"; // nobody can make it
   const env = {
     ...{ ETCD_ENDPOINTS: endpoints, TORTIE_RUN_DIR: nowhere, TORTIE_STATE_DIR: nowhere },
     ...{ CALICO_NODENAME_FILE: nowhere, NODENAME: "laptop", NO_COLOR: "1" },

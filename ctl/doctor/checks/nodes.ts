@@ -101,13 +101,15 @@ export const nodeChecks = [
     fault: "workload endpoint {name} is on node {node}, which does not exist",
     cure: "If that machine is gone: `tortie ctl delete wep {short} -n {namespace}`, then `tortie ctl ipam gc`. " +
       "If not: start its agent.",
-    find: ({ objects: { nodes, endpoints } }) =>
-      endpoints.filter(({ spec }) => !nodes.some(isNamed(spec.node ?? ""))).map(({ metadata, spec }) => ({
+    find({ objects: { nodes, endpoints } }) {
+      const there = new Set(nodes.map(({ metadata }) => metadata.name));
+      return endpoints.filter(({ spec }) => !there.has(spec.node ?? "")).map(({ metadata, spec }) => ({
         name: `${metadata.namespace}/${metadata.name}`,
         short: metadata.name,
         namespace: metadata.namespace ?? "",
         node: spec.node ?? "",
-      })),
+      }));
+    },
   }),
 ];
 

@@ -19,11 +19,13 @@ export const routeChecks = [
       "and export filters of BGP between them.",
     find({ host, objects, ipam, routes }) {
       const { wireguard } = objects.settings;
+      const unicast = routes.filter((r) => r.dst.len > 0 && r.kind === kind.unicast);
+      const exact = new Set(unicast.map((r) => formatCidr(r.dst)));
       return ([4, 6] as const).filter((v) => !wireguard.enabled[v]).flatMap((v) => ipam.view.blocks(v))
         .flatMap(({ value: { cidr, affinity } }) => {
           const node = affinity?.startsWith("host:") ? affinity.slice("host:".length) : undefined;
           if (node === undefined || node === host.nodeName || !ipam.nodes.has(node)) return [];
-          const leads = routes.some((r) => r.dst.len > 0 && r.kind === kind.unicast && contains(r.dst, cidr));
+          const leads = exact.has(formatCidr(cidr)) || unicast.some((r) => contains(r.dst, cidr));
           return leads ? [] : [{ block: formatCidr(cidr), node }];
         });
     },

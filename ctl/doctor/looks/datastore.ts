@@ -71,7 +71,11 @@ export async function lookAtObjects(
   for (const kv of stored) {
     const value = decodeResource(kv);
     if (value && isUndecodable(value)) undecodable.push(value);
-    else if (value) byKind.set(value.kind, [...byKind.get(value.kind) ?? [], value]);
+    else if (value) {
+      const others = byKind.get(value.kind);
+      if (others) others.push(value);
+      else byKind.set(value.kind, [value]);
+    }
   }
   const of = <R extends Resource>(...kinds: string[]) => kinds.flatMap((kind) => byKind.get(kind) ?? []) as R[];
   const felix = new FelixSources(node, env);

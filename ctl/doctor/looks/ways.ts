@@ -1,7 +1,8 @@
 import { contains, formatIp, type Ip, tryParseIp } from "../../../lib/ip.ts";
-import { isProblem } from "../../../lib/problem.ts";
+import { isProblem, Problem } from "../../../lib/problem.ts";
 import { run } from "../../../lib/process.ts";
 import type { Node } from "../../../datastore/kinds/node.ts";
+import { findProgram } from "../../../kernel/netfilter/variant.ts";
 import { kind, type Route } from "../../../kernel/rtnetlink/route.ts";
 import { addressesOf } from "../checks/nodes.ts";
 import type { InterfaceFacts, WayFact } from "../facts.ts";
@@ -12,13 +13,19 @@ const maxNodes = 16;
 const headers = { 4: 28, 6: 48 };
 const smallBytes = 100;
 
-/** Tries the way to other nodes, to their own addresses and to those within tunnels, all at once. */
+/**
+ * Tries the way to other nodes, to their own addresses and to those within tunnels, all at once.
+ * @throws Problem "unsupported" without a program to try it with.
+ */
 export async function lookAtWays(
   nodes: readonly Node[],
   ownName: string,
   routes: readonly Route[],
   interfaces: InterfaceFacts,
 ): Promise<WayFact[]> {
+  if (!findProgram("ping")) {
+    throw new Problem({ code: "unsupported", what: "ping is not installed", todo: "Install iputils-ping" });
+  }
   const others = nodes.filter(({ metadata }) => metadata.name !== ownName).slice(0, maxNodes);
   const tries = others.flatMap((node) => waysTo(node, routes, interfaces));
   return await Promise.all(tries.map(async ({ ip, ...way }) => {
