@@ -52,7 +52,7 @@ async function ipip(story: Story, overlay: Overlay, pods: OverlayPod[]): Promise
   story.step("CrossSubnet: hosts of one subnet need no tunnel");
   await overlay.patch("ippool", "default-ipv4-ippool", { ipipMode: "CrossSubnet" });
   await wait("plain routes", async () => !/tunl0/.test(await host!.runOk("ip", ["route"])), { deadlineMs: 20_000 });
-  await onTheWire(story, overlay, pods, "nothing", (p) => p.protocol === 1);
+  await onTheWire(story, overlay, pods, "no tunnel", (p) => p.protocol === 1);
 }
 
 /** In clear, then encrypted by one switch; from then on nothing leaves in clear whatever happens to the device. */
@@ -60,7 +60,7 @@ async function wireguard(story: Story, overlay: Overlay, pods: OverlayPod[]): Pr
   const [host] = overlay.lab.hosts;
   const isEncrypted = (p: Captured) => p.protocol === 17 && p.port === 51820;
   story.step("the wire between the hosts while pods talk: a pool without encapsulation");
-  await onTheWire(story, overlay, pods, "nothing", (p) => p.protocol === 1);
+  await onTheWire(story, overlay, pods, "no tunnel", (p) => p.protocol === 1);
   story.step("one switch: wireguardEnabled");
   await overlay.patch("felixconfiguration", "default", { wireguardEnabled: true });
   await wait("the hosts to know each other's keys", async () => {
