@@ -41,6 +41,7 @@ async function* lines(path: string, target: string, signal: AbortSignal): AsyncG
   signal.addEventListener("abort", stop, { once: true });
   try {
     connection = await Deno.connect({ transport: "unix", path });
+    if (signal.aborted) return stop();
     // To HTTP/1.0 a server answers without chunks, and its end is the connection's.
     await connection.write(new TextEncoder().encode(`GET ${target} HTTP/1.0\r\nHost: agent\r\n\r\n`));
     yield* bodyLines(connection.readable, path);

@@ -1,5 +1,6 @@
 import { giveBackMemory } from "../kernel/memory.ts";
 import type { Mirror } from "../datastore/mirror.ts";
+import { aborted } from "../lib/service.ts";
 import type { Shared } from "./parts.ts";
 
 /** Between two looks whether there was a burst; a look costs nothing. */
@@ -19,18 +20,11 @@ export async function keepMemorySmall(
   giveBack = giveBackMemory,
 ): Promise<void> {
   const pause = (ms: number) => clock.sleep(ms, signal).catch(() => {}); // aborted: the loops' conditions end them
-  await Promise.race([ready.catch(() => {}), ended(signal)]); // what never gets ready ends the process elsewhere
+  await Promise.race([ready.catch(() => {}), aborted(signal)]); // what never gets ready ends the process elsewhere
   let lists = -1, revision = 0n;
   for (await pause(settleMs); !signal.aborted; await pause(lookMs)) {
     if (mirror.listsBegun === lists && mirror.revision - revision < manyWrites) continue;
     giveBack();
     [lists, revision] = [mirror.listsBegun, mirror.revision];
   }
-}
-
-function ended(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    signal.addEventListener("abort", () => resolve(), { once: true });
-  });
 }

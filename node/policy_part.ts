@@ -57,6 +57,8 @@ export function startPolicy(
   const { mirror, signal } = shared;
   const first = Promise.withResolvers<void>();
   first.promise.catch(() => {});
+  // Who waits for rules that will never come must not hold up the end.
+  signal.addEventListener("abort", () => first.reject(signal.reason), { once: true });
   let running: Filter | undefined;
   const started = mirror.ready(signal).then(async () => {
     const filter = cleanup.use(await openFilter(shared, cleanup));

@@ -56,6 +56,10 @@ export async function birdGone(path: string, signal: AbortSignal): Promise<boole
     throw error;
   }
   const close = () => connection.close();
+  if (signal.aborted) {
+    close();
+    return true;
+  }
   signal.addEventListener("abort", close, { once: true });
   try {
     for (const buffer = new Uint8Array(256); await connection.read(buffer) !== null;);

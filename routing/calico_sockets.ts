@@ -43,6 +43,7 @@ async function serve(options: CalicoSocketOptions, v: Family, path: string): Pro
     listener.close();
     for (const connection of open) connection.close();
   };
+  if (signal.aborted) return close();
   signal.addEventListener("abort", close, { once: true });
   const talks: Promise<void>[] = [];
   for await (const connection of listener) {
