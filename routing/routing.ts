@@ -109,6 +109,8 @@ class Loop implements Routing {
   #wanted: string | undefined;
   /** Monotonic time before which a BIRD that ended is not started again. */
   #startAfterMs = 0;
+  /** The configuration is written for a BIRD that somebody else starts. */
+  #awaitsBird = false;
   /** The text that BIRD refused: not tried again before an input changes it. */
   #refused: string | undefined;
 
@@ -186,7 +188,8 @@ class Loop implements Routing {
       await clock.sleep(lookMs, signal);
       const runs = await this.bird.running();
       if (this.#synced && fingerprint(await this.#surroundings(new Findings())) !== this.#seen) this.#wake();
-      if (this.#wanted !== undefined && this.#mayStart && runs !== sealOf(this.#wanted)) this.#wake();
+      const isOther = this.#wanted !== undefined && runs !== sealOf(this.#wanted);
+      if (this.#mayStart && (isOther || this.#awaitsBird)) this.#wake();
       const why = this.#synced
         ? this.#lastError ?? (runs === undefined ? "BIRD does not run" : undefined)
         : "no data yet";
@@ -289,6 +292,7 @@ class Loop implements Routing {
     if (applied.is !== "unchanged") metrics.add("tortie_bird_configurations_total", 1, { outcome: applied.is });
     this.#refused = undefined;
     this.#lastError = undefined;
+    this.#awaitsBird = applied.is === "written";
     if (applied.is === "refused") {
       this.#counts.refused++;
       this.#refused = text;
