@@ -78,7 +78,9 @@ async function runSystems(files: string[]): Promise<Count> {
 }
 
 /** What takes a minute begins first, so that no lane waits for it at the end. */
-const isLong = (file: string): boolean => /\/(crash|render_packets|flood|bird|ipip|kubernetes|etcd_auth)_/.test(file);
+const isLong = (file: string): boolean =>
+  /\/(systemd|wireguard|crash|neighbours|protect|doctor|render_packets|flood|bird|ipip|kubernetes|etcd_auth|boot)_/
+    .test(file);
 
 async function runFile(file: string): Promise<{ code: number; text: string }> {
   const start = performance.now();
