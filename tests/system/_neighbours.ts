@@ -15,6 +15,8 @@ export interface Neighbour {
   marks: RegExp;
   /** It has rules in a table of its own that let nothing pass which it does not know: no rule of ours can allow that. */
   refusesByItself?: true;
+  /** It empties all tables of iptables, those of others too; until we have written ours again they let everything pass. */
+  emptiesTables?: true;
 }
 
 const sh = (host: Host, text: string) => host.runOk("sh", ["-c", text], { timeoutMs: 60_000 });
@@ -112,5 +114,6 @@ export const neighbours: Neighbour[] = [
     reload: "firewall-cmd --reload",
     marks: /table inet firewalld/,
     refusesByItself: true,
+    emptiesTables: true,
   }),
 ];

