@@ -42,7 +42,7 @@ const bySocket: Bindings = { door: { is: "socket" } };
 type Handle = (request: Request) => Promise<Response>;
 
 async function serveSocket(path: string, handle: Handle, { clock, log }: ApiParts): Promise<AsyncDisposable> {
-  await claimSocket(path);
+  await claimSocket(path, "API");
   const listening = Promise.withResolvers<void>();
   const server = Deno.serve({
     path,

@@ -47,7 +47,7 @@ export async function serveCni(options: CniServerOptions): Promise<AsyncDisposab
   const deps: CniDeps = { ...options, kubernetes, caches };
   if (options.kubeconfig) await followEarly(options.kubeconfig, deps);
   const told = new Set<string>();
-  await claimSocket(path);
+  await claimSocket(path, "agent");
   const calls = new Set<Promise<unknown>>();
   const listening = Promise.withResolvers<void>();
   const server = Deno.serve({

@@ -14,9 +14,9 @@ export async function closeServer(server: { shutdown(): Promise<void> }, clock: 
 
 /**
  * Makes a unix socket's folder (mode 0700), and removes a socket that nobody listens on any more.
- * @throws Problem "exists" when somebody answers there.
+ * @param who serves it: "agent". @throws Problem "exists" when somebody answers there.
  */
-export async function claimSocket(path: string): Promise<void> {
+export async function claimSocket(path: string, who: string): Promise<void> {
   await Deno.mkdir(path.slice(0, path.lastIndexOf("/")) || "/", { recursive: true, mode: 0o700 });
   try {
     (await Deno.connect({ transport: "unix", path })).close();
@@ -27,7 +27,7 @@ export async function claimSocket(path: string): Promise<void> {
   }
   throw new Problem({
     code: "exists",
-    what: "another process of ours answers here",
+    what: `another ${who} answers here`,
     where: path,
     todo: "Stop it first",
   });

@@ -133,7 +133,7 @@ Deno.test("a socket that a killed API left is taken over; one that answers is no
     });
   const second = await again();
   assert.equal(second.code, 1);
-  assert.match(second.stderr, /another process of ours answers here/);
+  assert.match(second.stderr, /another API answers here/);
   await killed(api.process);
   const third = spawn(etcd, ["--socket", api.socket]);
   await listens({ transport: "unix", path: api.socket });

@@ -19,6 +19,6 @@ Deno.test({
     const [deb] = [...Deno.readDirSync(folder)].filter((f) => f.name.endsWith(".deb"));
     const { code, output } = await emulate(`sh tests/system/_emulated_systemd.sh ${folder}/${deb!.name}`, 480_000);
     assert.equal(code, 0, output.slice(-6000));
-    assert.equal(output.match(/^ok /gm)?.length, 9, output.slice(-6000));
+    assert.equal(output.match(/^ok /gm)?.length, 10, output.slice(-6000));
   },
 });
