@@ -37,7 +37,7 @@ const isNobody = (error: unknown): boolean =>
 
 async function* lines(path: string, target: string, signal: AbortSignal): AsyncGenerator<string> {
   let connection: Deno.Conn | undefined;
-  const stop = () => connection?.close();
+  const stop = () => closeQuietly(connection);
   signal.addEventListener("abort", stop, { once: true });
   try {
     connection = await Deno.connect({ transport: "unix", path });
