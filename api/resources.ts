@@ -1,18 +1,15 @@
 import { Hono } from "hono";
-import { messageOf, Problem } from "../lib/problem.ts";
+import { Problem } from "../lib/problem.ts";
 import type { Json } from "../lib/json64.ts";
 import { merge } from "../lib/json_merge.ts";
 import { nearest } from "../lib/nearest.ts";
-import { silentLog } from "../lib/log.ts";
 import { unknownMembers } from "../datastore/codec.ts";
 import { refuseForeign } from "../datastore/foreign.ts";
 import { apiVersion, type Kind, type Resource } from "../datastore/kind.ts";
 import { kinds } from "../datastore/kinds/index.ts";
 import { Resources } from "../datastore/resources.ts";
-import { parseSelector } from "../datastore/selector/index.ts";
-import { Allocator } from "../ipam/commit.ts";
-import { removeNode, removePool } from "../ipam/removal.ts";
-import { coldReader } from "../ipam/view.ts";
+import { labelled } from "../datastore/labelled.ts";
+import { removeResource } from "../ipam/removal.ts";
 import type { Caller } from "./access.ts";
 import { eventsOf } from "./events.ts";
 import { json, objectOf, type Place, readBody, shown } from "./objects.ts";
@@ -94,7 +91,7 @@ class ResourceCalls {
   /** A list at one revision, or from `resourceVersion` on every change when `watch` asks for it. */
   async list(request: Request, kind: Kind, { namespace }: Place): Promise<Response> {
     const query = new URL(request.url).searchParams;
-    const chosen = choice(query.get("labelSelector") ?? query.get("selector"));
+    const chosen = labelled(query.get("labelSelector") ?? query.get("selector") ?? undefined);
     if (isOn(query.get("watch"))) {
       return eventsOf(this.parts, { kind, namespace, chosen, signal: request.signal, from: resumeFrom(request) });
     }
@@ -161,15 +158,9 @@ class ResourceCalls {
     const stored = await resources.get(kind.kind, place.name!, place.namespace);
     refuseForeign(stored, "delete");
     const { name, namespace } = stored.metadata;
-    if (kind.kind === "IPPool" || kind.kind === "Node") {
-      const { store, clock, random } = this.parts;
-      await using allocator = new Allocator({ store, reader: () => coldReader(store), clock, random, log: silentLog });
-      if (kind.kind === "Node") await removeNode(resources, allocator, name);
-      else await removePool(resources, allocator, name, clock);
-      return json(shown(stored));
-    }
-    const version = new URL(request.url).searchParams.get("resourceVersion") ?? undefined;
-    return json(shown(await resources.delete(kind.kind, name, namespace, version)));
+    const resourceVersion = new URL(request.url).searchParams.get("resourceVersion") ?? undefined;
+    await removeResource(resources, this.parts, { kind: kind.kind, metadata: { name, namespace, resourceVersion } });
+    return json(shown(stored));
   }
 }
 
@@ -184,15 +175,4 @@ function resumeFrom(request: Request): bigint | undefined {
   if (text === "") return undefined;
   if (/^\d{1,18}$/.test(text)) return BigInt(text);
   throw new Problem({ code: "bad-input", what: `resourceVersion "${text}" is not a revision` });
-}
-
-/** Objects whose labels match a selector of Calico's language. @throws Problem "bad-input". */
-function choice(selector: string | null): (resource: Resource) => boolean {
-  if (selector === null) return () => true;
-  try {
-    const parsed = parseSelector(selector);
-    return ({ metadata }) => parsed.matches(new Map(Object.entries(metadata.labels ?? {})));
-  } catch (error) {
-    throw new Problem({ code: "bad-input", what: `invalid selector "${selector}": ${messageOf(error)}` });
-  }
 }

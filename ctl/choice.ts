@@ -1,7 +1,6 @@
-import { messageOf } from "../lib/problem.ts";
 import { isObject } from "../lib/json64.ts";
 import type { Kind, Resource } from "../datastore/kind.ts";
-import { parseSelector } from "../datastore/selector/index.ts";
+import { labelled } from "../datastore/labelled.ts";
 import { badInput } from "./command.ts";
 import type { Found } from "./found.ts";
 
@@ -13,15 +12,10 @@ export interface Choice {
 }
 
 /** @throws Problem "bad-input" for a selector that cannot be read. */
-export function choiceOf(selector: string | undefined, sortBy: string | undefined): Choice {
-  if (selector === undefined) return { matches: () => true, sortBy };
-  try {
-    const parsed = parseSelector(selector);
-    return { matches: ({ metadata }) => parsed.matches(new Map(Object.entries(metadata.labels ?? {}))), sortBy };
-  } catch (error) {
-    throw badInput(`invalid selector "${selector}": ${messageOf(error)}`);
-  }
-}
+export const choiceOf = (selector: string | undefined, sortBy: string | undefined): Choice => ({
+  matches: labelled(selector),
+  sortBy,
+});
 
 /** What was found, without what is not chosen, in order. */
 export function chosen(found: Found, choice: Choice): Found {

@@ -4,7 +4,7 @@ import { kindPrefix } from "../datastore/keys.ts";
 import { type KeyValue, prefixRange, type Store, type Txn } from "../datastore/store.ts";
 import { storeWith } from "../datastore/store_with.ts";
 import { type Cut, cutsOf, decidesOnHosts, type Lifelines } from "./cut.ts";
-import { storedResources } from "./preview.ts";
+import { storedResources } from "../datastore/resources.ts";
 
 /** The refusal of a change that cuts something. @param todo what else can be done than to change the change. */
 export function cutRefused(cuts: readonly Cut[], todo: string): Problem {

@@ -5,7 +5,7 @@ import type { ClusterInformation } from "../datastore/kinds/cluster_information.
 import type { Store } from "../datastore/store.ts";
 import { badInput, type Call } from "./command.ts";
 import { common, inOrder, type Releasable } from "./ipam_check_text.ts";
-import { allocatorOf } from "./removal.ts";
+import { allocatorOf } from "../ipam/removal.ts";
 
 /**
  * Releases what every report of `ipam check` calls leaked, if it is still as it was then: same handle, same sequence number.

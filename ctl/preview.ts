@@ -1,22 +1,14 @@
 import { writeJson } from "../lib/json64.ts";
 import { verdictChanges } from "../agent/why/difference.ts";
 import { World } from "../agent/why/world.ts";
-import { resourcePrefix } from "../datastore/kind.ts";
 import { Rehearsal } from "../datastore/rehearsal.ts";
-import { type KeyValue, prefixRange, type Store } from "../datastore/store.ts";
+import type { Store } from "../datastore/store.ts";
 import { badInput, type Call } from "./command.ts";
 import { newObject } from "./commands/create.ts";
 import { refuseForeign } from "../datastore/foreign.ts";
 import { deciderWords } from "../agent/why/words.ts";
 import type { Document } from "./input.ts";
 import { forEach, objectsOf, type Outcome, report } from "./writing.ts";
-
-/** Everything stored about resources. */
-export async function storedResources(store: Store): Promise<KeyValue[]> {
-  const stored: KeyValue[] = [];
-  await store.list(prefixRange(resourcePrefix), (kvs) => void stored.push(...kvs));
-  return stored;
-}
 
 /** Applies objects to a copy of the datastore in memory, with every check. */
 export async function rehearse(

@@ -4,7 +4,15 @@ import { isProblem, Problem } from "../lib/problem.ts";
 import { decodeResource, encodeResource, isUndecodable, readResource, type Undecodable } from "./codec.ts";
 import { type Author, historyKey, withChange } from "./history.ts";
 import { kindPrefix, resourceKey } from "./keys.ts";
-import { type Action, apiVersion, type Kind, type Metadata, type Needs, type Resource } from "./kind.ts";
+import {
+  type Action,
+  apiVersion,
+  type Kind,
+  type Metadata,
+  type Needs,
+  type Resource,
+  resourcePrefix,
+} from "./kind.ts";
 import { kindByName } from "./kinds/index.ts";
 import { alreadyExists, doesNotExist, identify, invalid, updateConflict } from "./problems.ts";
 import {
@@ -357,4 +365,11 @@ function checkNamespace(kind: Kind, namespace: string | undefined): void {
 function replaceContent<R extends Resource>(stored: R, by: R): R {
   const { labels, annotations } = by.metadata;
   return { ...by, metadata: { ...stored.metadata, labels, annotations } };
+}
+
+/** Everything stored about resources, at one revision. */
+export async function storedResources(store: Store): Promise<KeyValue[]> {
+  const stored: KeyValue[] = [];
+  await store.list(prefixRange(resourcePrefix), (kvs) => void stored.push(...kvs));
+  return stored;
 }

@@ -1,14 +1,45 @@
 import type { Clock } from "../lib/clock.ts";
 import { parseCidr, tryParseNet } from "../lib/ip.ts";
+import { silentLog } from "../lib/log.ts";
 import { isProblem, type Problem } from "../lib/problem.ts";
 import type { IPPool } from "../datastore/kinds/ip_pool.ts";
 import type { Node } from "../datastore/kinds/node.ts";
 import type { WorkloadEndpoint } from "../datastore/kinds/workload_endpoint.ts";
+import type { Resource } from "../datastore/kind.ts";
+import { doesNotExist, identify } from "../datastore/problems.ts";
 import type { Resources } from "../datastore/resources.ts";
-import type { Allocator } from "./commit.ts";
+import { Allocator } from "./commit.ts";
+import { coldReader } from "./view.ts";
 
 /** How long an allocation that has already chosen a pool may take to end, in milliseconds, before its blocks go. */
 const settleMs = 500;
+
+/** What a removal needs of the world. */
+export interface RemovalDeps {
+  clock: Clock;
+  random(): number;
+}
+
+/** Deletes an object. A pool or node gives up its blocks first, and a node takes what is only about it along. */
+export async function removeResource(
+  resources: Resources,
+  deps: RemovalDeps,
+  { kind, metadata }: Pick<Resource, "kind" | "metadata">,
+): Promise<void> {
+  const { name, namespace, resourceVersion } = metadata;
+  if (name === "") throw doesNotExist(identify(kind, "", namespace));
+  if (kind === "IPPool" || kind === "Node") {
+    await using allocator = allocatorOf(resources, deps);
+    if (kind === "Node") return await removeNode(resources, allocator, name);
+    return await removePool(resources, allocator, name, deps.clock);
+  }
+  await resources.delete(kind, name, namespace, resourceVersion);
+}
+
+/** An allocator for one command: it reads afresh and says nothing. */
+export function allocatorOf({ store }: Resources, { clock, random }: RemovalDeps): Allocator {
+  return new Allocator({ store, reader: () => coldReader(store), clock, random, log: silentLog });
+}
 
 /** Disables the pool so that nobody takes addresses of it, releases its blocks, deletes it. */
 export async function removePool(

@@ -1,6 +1,5 @@
 import { html } from "hono/html";
-import { resourcePrefix } from "../../datastore/kind.ts";
-import { type KeyValue, prefixRange } from "../../datastore/store.ts";
+import { storedResources } from "../../datastore/resources.ts";
 import { type Reach, reachTable } from "../../agent/why/reach.ts";
 import { World } from "../../agent/why/world.ts";
 import type { ApiParts } from "../parts.ts";
@@ -11,9 +10,7 @@ const mostGroups = 60;
 
 /** Who reaches whom, as the policies of the datastore say: a row sends, a column receives. */
 export async function reachPage({ store }: ApiParts): Promise<Response> {
-  const stored: KeyValue[] = [];
-  await store.list(prefixRange(resourcePrefix), (kvs) => void stored.push(...kvs));
-  const { groups, reach, left } = reachTable(new World(stored), mostGroups);
+  const { groups, reach, left } = reachTable(new World(await storedResources(store)), mostGroups);
   const named = groups.map(({ name, size }) => (size > 1 ? `${name} and ${size - 1} like it` : name));
   const rows = reach.map((row, i) =>
     html`<tr><th class="side">${named[i]}</th>${row.map((r, j) => cell(r, named[i]!, named[j]!))}</tr>\n`

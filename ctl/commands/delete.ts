@@ -17,7 +17,7 @@ export const remove: Command = {
   async run(call) {
     const documents = await objectsOf(call);
     const resources = await call.resources();
-    const { removeResource } = await import("../removal.ts");
+    const { removeResource } = await import("../../ipam/removal.ts");
     const outcome = await forEach(call, documents, (resource) => {
       refuseForeign(resource, "delete");
       return removeResource(resources, call.surroundings, resource);

@@ -59,7 +59,7 @@ async function release(call: Call, due: Allocation[]): Promise<number> {
   const resources = await call.resources();
   await surroundings.clock.sleep(secondLookMs);
   const { look } = await import("../ipam_look.ts");
-  const { allocatorOf } = await import("../removal.ts");
+  const { allocatorOf } = await import("../../ipam/removal.ts");
   const again = new Map((await look(resources)).check.leaked.map((a) => [formatIp(a.ip), a.sequenceNumber]));
   const still = due.filter((a) => again.get(formatIp(a.ip)) === a.sequenceNumber);
   await using allocator = allocatorOf(resources, surroundings);

@@ -30,7 +30,7 @@ export const ipamRelease: Command = {
       surroundings.out(`Error executing command: invalid IP address specified: ${text}\n`);
       return 1;
     }
-    const { allocatorOf } = await import("../removal.ts");
+    const { allocatorOf } = await import("../../ipam/removal.ts");
     await using allocator = allocatorOf(await call.resources(), surroundings);
     const [outcome] = await allocator.release([{ addresses: [{ ip }] }]);
     if (outcome!.problem) throw outcome!.problem;

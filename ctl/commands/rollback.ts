@@ -64,7 +64,7 @@ function stateToRestore({ states, id }: Past, to: string | undefined): State {
 /** Stores the state over what stands there, unless that has changed meanwhile. */
 async function restore(call: Call, resources: Resources, past: Past, wanted: State): Promise<void> {
   if (wanted.done === "deleted") {
-    const { removeResource } = await import("../removal.ts");
+    const { removeResource } = await import("../../ipam/removal.ts");
     const { kind, name, namespace } = past;
     const revision = String(past.current!.revision);
     const resource = {

@@ -5,7 +5,7 @@ import { World } from "../../agent/why/world.ts";
 import { durationMs } from "../../datastore/duration.ts";
 import { liveCounts } from "../live_counts.ts";
 import { badInput, type Call, type Command } from "../command.ts";
-import { storedResources } from "../preview.ts";
+import { storedResources } from "../../datastore/resources.ts";
 import { yamlText } from "../yaml_text.ts";
 import { answerJson, answerText, type CountersSeen } from "../why_text.ts";
 

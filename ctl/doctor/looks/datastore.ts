@@ -2,14 +2,15 @@ import { messageOf } from "../../../lib/problem.ts";
 import type { Clock } from "../../../lib/clock.ts";
 import { decodeResource, isUndecodable, type Undecodable } from "../../../datastore/codec.ts";
 import { readyKey } from "../../../datastore/keys.ts";
-import { type Resource, resourcePrefix } from "../../../datastore/kind.ts";
+import type { Resource } from "../../../datastore/kind.ts";
+import { storedResources } from "../../../datastore/resources.ts";
 import type { HostEndpoint } from "../../../datastore/kinds/host_endpoint.ts";
 import type { IPPool } from "../../../datastore/kinds/ip_pool.ts";
 import type { Node } from "../../../datastore/kinds/node.ts";
 import type { WorkloadEndpoint } from "../../../datastore/kinds/workload_endpoint.ts";
 import { askMember } from "../../../datastore/members.ts";
 import type { StoreOptions } from "../../../datastore/options.ts";
-import { type KeyValue, prefixRange, type Store } from "../../../datastore/store.ts";
+import type { Store } from "../../../datastore/store.ts";
 import { networkSettings } from "../../../agent/network/settings.ts";
 import { FelixSources } from "../../../agent/felix_sources.ts";
 import type { ConnectionFacts, EtcdMember, ObjectFacts } from "../facts.ts";
@@ -64,8 +65,7 @@ export async function lookAtObjects(
   node: string,
   env: (name: string) => string | undefined,
 ): Promise<ObjectFacts> {
-  const stored: KeyValue[] = [];
-  await store.list(prefixRange(resourcePrefix), (page) => void stored.push(...page));
+  const stored = await storedResources(store);
   const undecodable: Undecodable[] = [];
   const byKind = new Map<string, Resource[]>();
   for (const kv of stored) {
